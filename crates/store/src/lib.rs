@@ -13,12 +13,36 @@
 //! - Acknowledging from a buffer that fsync has not covered; retrying an fsync that failed (the kernel may have dropped the dirty pages).
 //! - Publishing to watchers before the commit is durable, or reading a revision that a later failure takes back.
 //! - Letting SQL sequence order stand for commit order.
+//! - Answering a conflict, or any read, from a commit that is not durable yet: a crash would take back what a client was told.
+//!
+//! # Exact meanings, so that backends agree
+//! - The *oldest readable* revision is where the retention window starts. Reads at it and after it work; before it they are
+//!   [`StoreError::Compacted`]. A watch may start from it (and so yields what came after it), not from before it.
+//! - [`Revision::ZERO`] is the empty store; it is readable like any other revision until it is compacted.
+//! - Preconditions are checked in order, the first that fails names the [`StoreError::Conflict`]. Then operations are checked.
+//! - A prefix is a plain string prefix: `/a` covers `/a`, `/ab` and `/a/b`; the empty prefix covers everything.
+//! - Dropping the future of [`Store::commit`] does not take the commit back: it may or may not happen.
+//!
+//! [`MemoryStore`] is this contract in its simplest form; the `conformance` feature holds the suite that every backend passes.
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashSet, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 pub use setpoint_meta::Revision;
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod memory;
+
+pub use memory::MemoryStore;
+
+/// Longest key, in bytes. A key is group + resource + namespace + name with their slashes: 253 + 253 + 63 + 253 + 13 = 835 at most.
+pub const MAX_KEY_BYTES: usize = 1_024;
+/// Most operations in one commit, and most preconditions: the default limit of etcd (`--max-txn-ops`), so that a commit is portable.
+pub const MAX_TXN_OPS: usize = 128;
+/// Most bytes of keys and values in one commit: one object of the largest request body (3 MiB) and 1 MiB of what goes with it.
+pub const MAX_TXN_BYTES: usize = 4 << 20;
 
 /// A store key: a `/`-separated path such as `/registry/core/configmaps/default/a`. At most 1,024 bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,6 +103,88 @@ pub struct Txn {
     pub preconditions: Vec<Precondition>,
     /// Applied in order, all at one revision. May not be empty.
     pub ops: Vec<Op>,
+}
+
+impl Txn {
+    /// Whether the commit keeps the bounds of the contract: what each backend checks before it looks at any state.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] with the reason.
+    pub fn validate(&self) -> Result<(), StoreError> {
+        let invalid = |why: String| Err(StoreError::Invalid(why));
+        if self.ops.is_empty() {
+            return invalid("it has no operation".into());
+        }
+        let longest = self.ops.len().max(self.preconditions.len());
+        if longest > MAX_TXN_OPS {
+            return invalid(format!(
+                "it has {longest} operations or preconditions; at most {MAX_TXN_OPS} are allowed"
+            ));
+        }
+        let keys = self
+            .preconditions
+            .iter()
+            .map(Precondition::key)
+            .chain(self.ops.iter().map(Op::key));
+        for key in keys {
+            let len = key.as_str().len();
+            if len == 0 || len > MAX_KEY_BYTES {
+                return invalid(format!(
+                    "a key has {len} bytes; 1 to {MAX_KEY_BYTES} are allowed"
+                ));
+            }
+        }
+        let mut seen = HashSet::with_capacity(self.ops.len());
+        if let Some(twice) = self
+            .ops
+            .iter()
+            .map(Op::key)
+            .find(|key| !seen.insert(key.as_str()))
+        {
+            return invalid(format!("key {twice} appears twice"));
+        }
+        let bytes: usize = self.ops.iter().map(Op::bytes).sum();
+        if bytes > MAX_TXN_BYTES {
+            return invalid(format!(
+                "it has {bytes} bytes; at most {MAX_TXN_BYTES} are allowed"
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Precondition {
+    /// The key it is about.
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::At(key, _) | Self::Absent(key) => key,
+        }
+    }
+
+    /// Whether it holds when `current` is the state of its key.
+    pub fn holds(&self, current: Option<&Versioned>) -> bool {
+        match self {
+            Self::At(_, revision) => current.is_some_and(|v| v.modified == *revision),
+            Self::Absent(_) => current.is_none(),
+        }
+    }
+}
+
+impl Op {
+    /// The key it changes.
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Put(key, _) | Self::Delete(key) => key,
+        }
+    }
+
+    /// Bytes of its key and value: what [`MAX_TXN_BYTES`] bounds.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Put(key, value) => key.as_str().len() + value.len(),
+            Self::Delete(key) => key.as_str().len(),
+        }
+    }
 }
 
 /// A value and where it stands in the history of its key.
@@ -220,10 +326,18 @@ pub trait Store: Send + Sync + 'static {
     async fn get(&self, key: &Key, at: Option<Revision>) -> Result<Option<Versioned>, StoreError>;
 
     /// Keys that start with `prefix`, in key order, strictly after `after`, at most `limit` (0 = all), now or at a past revision.
-    async fn list(&self, prefix: &str, at: Option<Revision>, after: Option<&Key>, limit: usize) -> Result<Page, StoreError>;
+    async fn list(
+        &self,
+        prefix: &str,
+        at: Option<Revision>,
+        after: Option<&Key>,
+        limit: usize,
+    ) -> Result<Page, StoreError>;
 
     /// Everything that happens below `prefix` after revision `from`.
     /// `from` = current: only what is to come. A `from` that is compacted or in the future is an error.
+    /// Nothing is delivered before the stream is polled; a stream that is not polled for longer than the retention window ends
+    /// with [`WatchEnd::Compacted`]. After an error the stream is over.
     async fn watch(&self, prefix: &str, from: Revision) -> Result<WatchStream, StoreError>;
 
     /// Forgets what only revisions before `before` show. Idempotent; `before` beyond current is clamped.
@@ -231,4 +345,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// The current revision (linearizable).
     async fn current(&self) -> Result<Revision, StoreError>;
+
+    /// Asks the open watches of exactly this prefix to send [`WatchItem::Progress`] for the current revision or a later one, soon.
+    /// So a cache proves that it has seen all that [`Store::current`] covers (Kubernetes KEP-2340, consistent reads from cache).
+    /// It is a hint: a backend may send progress to more watches, or merge requests, but must not ignore it.
+    async fn request_progress(&self, prefix: &str) -> Result<(), StoreError>;
 }
