@@ -5,8 +5,11 @@
 use std::sync::Arc;
 
 use serde_json::Value;
+use setpoint_meta::field::FieldError;
 use setpoint_meta::{GroupResource, Gvk};
 use setpoint_schema::Schema;
+
+use crate::table;
 
 /// Whether objects of a kind live in a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,8 +117,6 @@ pub enum Cell {
     Computed(table::Printer),
 }
 
-use crate::table;
-
 /// Rules of a kind on names of its objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameRule {
@@ -126,6 +127,38 @@ pub enum NameRule {
     /// Any path segment (RBAC kinds).
     PathSegment,
 }
+
+/// A subresource that is neither a part nor `/scale`, such as `serviceaccounts/token`: the API server has a handler for each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Action {
+    /// The last segment of its path, e.g. `token`.
+    pub name: &'static str,
+    /// The kind of what is sent and answered, e.g. `authentication.k8s.io/v1 TokenRequest`.
+    pub gvk: (&'static str, &'static str, &'static str),
+    /// The verbs that it serves.
+    pub verbs: &'static [Verb],
+}
+
+/// Says that a definition has no storage of its own: its objects are those of another definition, in other words.
+///
+/// The API server reads an object of the other definition and calls `from_stored`; before a write it calls `to_stored`, and stores (and
+/// publishes to watchers) the result. Both keep `metadata` as it is and set `apiVersion` and `kind`. Both are total: what they do not
+/// understand they leave.
+#[derive(Clone, Copy, Debug)]
+pub struct View {
+    /// The API group of the definition that stores the objects; the plural is the same.
+    pub group: &'static str,
+    /// From the stored form to this definition's.
+    pub from_stored: fn(&mut Value),
+    /// From this definition's form to the stored one.
+    pub to_stored: fn(&mut Value),
+}
+
+/// Fills in what no schema default can say, after the schema's defaults. Idempotent.
+pub type Defaulter = fn(&mut Value);
+
+/// Checks that no schema can make, on a decoded, pruned and defaulted object: `(new, old)`, `old` on updates. Metadata is not its part.
+pub type Validator = fn(&Value, Option<&Value>) -> Vec<FieldError>;
 
 /// One served (or merely stored) version of a kind.
 #[derive(Clone, Debug)]
@@ -138,12 +171,14 @@ pub struct Version {
     pub deprecation: Option<String>,
     /// The structural schema of the whole object, metadata included as an opaque ObjectMeta.
     pub schema: Arc<Schema>,
-    /// The OpenAPI v3 schema that is published for it, as JSON. For built-ins it may hold `$ref`s into [`openapi`](crate::openapi)'s definitions.
+    /// The OpenAPI v3 schema that is published for it, as JSON. A built-in's is a `$ref` to a definition of the [`library`](crate::builtin::library).
     pub openapi: Arc<Value>,
     /// Parts with their own subresource, `status` first if there is one.
     pub parts: Vec<Part>,
     /// `/scale`, if served.
     pub scale: Option<ScalePaths>,
+    /// Other subresources.
+    pub actions: Vec<Action>,
     /// What `kubectl get` prints.
     pub columns: Vec<Column>,
     /// Fields beside metadata.name and metadata.namespace that a field selector may name (KEP-4358), as dotted paths.
@@ -185,6 +220,12 @@ pub struct ResourceDefinition {
     pub create_on_update: bool,
     /// Whether `metadata.generation` is kept: 1 at creation, +1 when anything outside metadata and parts differs.
     pub generation: bool,
+    /// Set when the objects are stored by another definition.
+    pub view: Option<View>,
+    /// Defaults beyond the schema's.
+    pub defaulter: Option<Defaulter>,
+    /// Validation beyond the schema's.
+    pub validator: Option<Validator>,
 }
 
 impl ResourceDefinition {
@@ -218,9 +259,10 @@ impl ResourceDefinition {
         self.verbs != Verb::REVIEW
     }
 
-    /// Where objects live: `/registry/{group or core}/{plural}/`.
+    /// Where objects live: `/registry/{group or core}/{plural}/`; a view's live where the viewed ones do.
     pub fn prefix(&self) -> String {
-        let group = if self.group.is_empty() { "core" } else { &*self.group };
+        let group = self.view.map_or(&*self.group, |view| view.group);
+        let group = if group.is_empty() { "core" } else { group };
         format!("/registry/{group}/{}/", self.plural)
     }
 

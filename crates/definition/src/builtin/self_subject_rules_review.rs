@@ -1,0 +1,11 @@
+//! authorization.k8s.io/v1 SelfSubjectRulesReview: answered, not stored.
+
+use super::access_review;
+use super::draft::Draft;
+use crate::resource::ResourceDefinition;
+
+pub(super) fn definition() -> ResourceDefinition {
+    Draft::new(access_review::GROUP, "v1", "io.k8s.api.authorization.v1.SelfSubjectRulesReview", "selfsubjectrulesreviews")
+        .review().cluster()
+        .build()
+}
