@@ -17,8 +17,8 @@ use kube_core::Resource as _;
 use serde_json::Value;
 
 use crate::{
-    Declared, EventDraft, FinalizerChange, Key, KindId, KindVisitor, Now, Object, PartOf, Pass,
-    Plan, Reconciler, Snapshot, View, World, world,
+    Declared, EventDraft, FinalizerChange, Key, KindId, KindVisitor, Now, Object, PartOf, Pass, Plan, Reconciler,
+    Snapshot, View, World, world,
 };
 
 /// Plans for `object` in the world (where the object need not be) and renders what was decided. An object without uid is given the one
@@ -43,26 +43,14 @@ pub fn check_pass<P: Pass>(pass: &P, world: &World, now: Now) -> String {
     for write in plan.writes() {
         heading(
             &mut out,
-            format_args!(
-                "part {} of {} {}",
-                P::Part::NAME,
-                write.target.kind,
-                write.target.key
-            ),
+            format_args!("part {} of {} {}", P::Part::NAME, write.target.kind, write.target.key),
         );
-        yaml(
-            &mut out,
-            &serde_json::to_value(&write.part).unwrap_or_default(),
-            1,
-        );
+        yaml(&mut out, &serde_json::to_value(&write.part).unwrap_or_default(), 1);
     }
     for (target, finalizer) in plan.finalizers() {
         heading(
             &mut out,
-            format_args!(
-                "remove finalizer {finalizer} of {} {}",
-                target.kind, target.key
-            ),
+            format_args!("remove finalizer {finalizer} of {} {}", target.kind, target.key),
         );
     }
     for event in plan.events() {
@@ -105,12 +93,8 @@ fn render<R: Reconciler>(plan: &Plan<R>, object: &R::Kind, world: &World) -> Str
     }
     for finalizer in plan.finalizers() {
         match finalizer {
-            FinalizerChange::Add(finalizer) => {
-                heading(&mut out, format_args!("add finalizer {finalizer}"))
-            }
-            FinalizerChange::Remove(finalizer) => {
-                heading(&mut out, format_args!("remove finalizer {finalizer}"))
-            }
+            FinalizerChange::Add(finalizer) => heading(&mut out, format_args!("add finalizer {finalizer}")),
+            FinalizerChange::Remove(finalizer) => heading(&mut out, format_args!("remove finalizer {finalizer}")),
         }
     }
     if let Some(part) = plan.planned_part() {
@@ -141,11 +125,7 @@ fn child_fields(object: &Value) -> Value {
 }
 
 /// The children of `object` in the snapshot that are not terminating and that the plan does not name: the engine deletes them.
-pub fn pruned<R: Reconciler>(
-    plan: &Plan<R>,
-    object: &R::Kind,
-    snapshot: &dyn Snapshot,
-) -> Vec<(KindId, Key)> {
+pub fn pruned<R: Reconciler>(plan: &Plan<R>, object: &R::Kind, snapshot: &dyn Snapshot) -> Vec<(KindId, Key)> {
     struct Owned<'a> {
         snapshot: &'a dyn Snapshot,
         uid: &'a str,
@@ -155,12 +135,9 @@ pub fn pruned<R: Reconciler>(
         fn reads<K: Object>(&mut self) {}
         fn owns<K: Object>(&mut self) {
             let children = self.snapshot.owned(TypeId::of::<K>(), self.uid);
-            let children = children
-                .iter()
-                .filter_map(|child| child.downcast_ref::<K>());
+            let children = children.iter().filter_map(|child| child.downcast_ref::<K>());
             let live = children.filter(|child| !child.is_terminating());
-            self.found
-                .extend(live.map(|child| (K::kind_id(), child.key())));
+            self.found.extend(live.map(|child| (K::kind_id(), child.key())));
         }
     }
     if object.uid().is_empty() {
@@ -190,10 +167,7 @@ fn render_event(out: &mut String, event: &EventDraft, about: Option<&Key>) {
         ),
         None => heading(
             out,
-            format_args!(
-                "event {} {}: {}",
-                event.event_type, event.reason, event.message
-            ),
+            format_args!("event {} {}: {}", event.event_type, event.reason, event.message),
         ),
     }
 }

@@ -28,10 +28,7 @@ pub fn set(
         observed_generation,
         last_transition_time: now.time(),
     };
-    match conditions
-        .iter_mut()
-        .find(|condition| condition.type_ == type_)
-    {
+    match conditions.iter_mut().find(|condition| condition.type_ == type_) {
         Some(current) => {
             if current.status == next.status {
                 next.last_transition_time = current.last_transition_time.clone();
@@ -74,10 +71,7 @@ pub fn with_blocked<P: Serialize + DeserializeOwned>(
         observed_generation,
         now,
     );
-    fields.insert(
-        "conditions".to_owned(),
-        serde_json::to_value(conditions).ok()?,
-    );
+    fields.insert("conditions".to_owned(), serde_json::to_value(conditions).ok()?);
     let part: P = serde_json::from_value(value).ok()?;
     // A type without conditions has dropped them; then there is nowhere to say it.
     let kept = serde_json::to_value(&part).ok()?;

@@ -36,25 +36,14 @@ pub fn converged(desired: &Value, live: &Value, manager: &str, subresource: Opti
     wanted
         .clone()
         .all(|(key, value)| field_converged(key, value, live, fields))
-        && fields.keys().all(|owned| {
-            owned == "f:metadata"
-                || owned
-                    .strip_prefix("f:")
-                    .is_none_or(|key| desired.contains_key(key))
-        })
-        && metadata_converged(
-            desired.get("metadata"),
-            live.get("metadata"),
-            fields.get("f:metadata"),
-        )
+        && fields
+            .keys()
+            .all(|owned| owned == "f:metadata" || owned.strip_prefix("f:").is_none_or(|key| desired.contains_key(key)))
+        && metadata_converged(desired.get("metadata"), live.get("metadata"), fields.get("f:metadata"))
 }
 
 /// Identity is not applied, it is addressed: only the rest of the metadata counts.
-fn metadata_converged(
-    desired: Option<&Value>,
-    live: Option<&Value>,
-    fields: Option<&Value>,
-) -> bool {
+fn metadata_converged(desired: Option<&Value>, live: Option<&Value>, fields: Option<&Value>) -> bool {
     let empty = Map::new();
     let desired = desired.and_then(Value::as_object).unwrap_or(&empty);
     let live = live.and_then(Value::as_object).unwrap_or(&empty);
@@ -67,12 +56,7 @@ fn metadata_converged(
         && owned_are_wanted(fields, desired)
 }
 
-fn field_converged(
-    key: &str,
-    desired: &Value,
-    live: &Map<String, Value>,
-    fields: &Map<String, Value>,
-) -> bool {
+fn field_converged(key: &str, desired: &Value, live: &Map<String, Value>, fields: &Map<String, Value>) -> bool {
     match (live.get(key), fields.get(&format!("f:{key}"))) {
         (Some(live), Some(owned)) => value_converged(desired, live, owned),
         // An empty object or list leaves no trace in managedFields of granular types; absent and null mean the same to an apply.
@@ -92,18 +76,15 @@ fn value_converged(desired: &Value, live: &Value, owned: &Value) -> bool {
                 .all(|(key, value)| field_converged(key, value, live, owned))
                 && owned_are_wanted(owned, desired)
         }
-        (Value::Array(desired), Value::Array(live)) if children => {
-            list_converged(desired, live, owned)
-        }
+        (Value::Array(desired), Value::Array(live)) if children => list_converged(desired, live, owned),
         _ => same(desired, live),
     }
 }
 
 fn owned_are_wanted(owned: &Map<String, Value>, desired: &Map<String, Value>) -> bool {
-    owned.keys().all(|key| {
-        key.strip_prefix("f:")
-            .is_none_or(|key| desired.contains_key(key))
-    })
+    owned
+        .keys()
+        .all(|key| key.strip_prefix("f:").is_none_or(|key| desired.contains_key(key)))
 }
 
 /// Lists of type map (`k:{"uid":"…"}`) and set (`v:"…"`); others are leaves.
@@ -145,17 +126,97 @@ fn list_converged(desired: &[Value], live: &[Value], owned: &Map<String, Value>)
 /// Equality up to the spelling of numbers.
 fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
-        (Value::Number(a), Value::Number(b)) => {
-            a == b || (a.as_f64().is_some() && a.as_f64() == b.as_f64())
-        }
-        (Value::Array(a), Value::Array(b)) => {
-            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
-        }
+        (Value::Number(a), Value::Number(b)) => a == b || (a.as_f64().is_some() && a.as_f64() == b.as_f64()),
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
         (Value::Object(a), Value::Object(b)) => {
-            a.len() == b.len()
-                && a.iter()
-                    .all(|(key, a)| b.get(key).is_some_and(|b| same(a, b)))
+            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| same(a, b)))
         }
         _ => a == b,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn live(fields: &Value) -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {
+                "name": "a", "labels": {"app": "x", "other": "y"},
+                "ownerReferences": [{"uid": "u1", "name": "o", "controller": true}, {"uid": "u2", "name": "p"}],
+                "managedFields": [
+                    {"manager": "someone", "operation": "Apply", "fieldsV1": {"f:data": {"f:z": {}}}},
+                    {"manager": "me", "operation": "Update", "fieldsV1": {"f:data": {"f:z": {}}}},
+                    {"manager": "me", "operation": "Apply", "fieldsV1": fields},
+                ],
+            },
+            "data": {"a": "1", "z": "2"},
+            "list": [1, 2],
+        })
+    }
+
+    fn fields() -> Value {
+        json!({
+            "f:metadata": {
+                "f:labels": {"f:app": {}},
+                "f:ownerReferences": {"k:{\"uid\":\"u1\"}": {".": {}, "f:uid": {}, "f:name": {}, "f:controller": {}}},
+            },
+            "f:data": {"f:a": {}},
+            "f:list": {},
+        })
+    }
+
+    fn desired() -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {
+                "name": "a", "labels": {"app": "x"},
+                "ownerReferences": [{"uid": "u1", "name": "o", "controller": true}],
+            },
+            "data": {"a": "1"},
+            "list": [1.0, 2],
+        })
+    }
+
+    #[test]
+    fn what_is_applied_is_converged_whatever_others_own() {
+        assert!(converged(&desired(), &live(&fields()), "me", None));
+        assert!(!converged(&desired(), &live(&fields()), "another", None));
+        assert!(!converged(&desired(), &live(&fields()), "me", Some("status")));
+    }
+
+    #[test]
+    fn every_difference_shows() {
+        let changes: [fn(&mut Value); 7] = [
+            |desired| desired["data"]["a"] = "2".into(),
+            |desired| desired["data"]["b"] = "1".into(),
+            |desired| desired["data"] = json!({}),
+            |desired| desired["list"] = json!([1]),
+            |desired| desired["metadata"]["labels"] = json!({}),
+            |desired| desired["metadata"]["ownerReferences"][0]["name"] = "q".into(),
+            |desired| desired["metadata"]["ownerReferences"] = json!([]),
+        ];
+        for (number, change) in changes.iter().enumerate() {
+            let mut desired = desired();
+            change(&mut desired);
+            assert!(!converged(&desired, &live(&fields()), "me", None), "change {number}");
+        }
+    }
+
+    #[test]
+    fn a_field_that_is_no_longer_wanted_has_to_be_dropped() {
+        let mut owned = fields();
+        owned["f:data"]["f:z"] = json!({});
+        assert!(!converged(&desired(), &live(&owned), "me", None));
+    }
+
+    #[test]
+    fn a_value_that_agrees_by_chance_is_not_owned_yet() {
+        let mut owned = fields();
+        owned.as_object_mut().expect("an object").remove("f:list");
+        assert!(!converged(&desired(), &live(&owned), "me", None));
     }
 }

@@ -145,18 +145,10 @@ impl Declaration {
         };
         let mut rules = Vec::new();
         for kind in self.watches() {
-            rules.push(rule(
-                &kind,
-                kind.plural.to_string(),
-                &["get", "list", "watch"],
-            ));
+            rules.push(rule(&kind, kind.plural.to_string(), &["get", "list", "watch"]));
         }
         for kind in &self.owns {
-            rules.push(rule(
-                kind,
-                kind.plural.to_string(),
-                &["create", "patch", "delete"],
-            ));
+            rules.push(rule(kind, kind.plural.to_string(), &["create", "patch", "delete"]));
         }
         if let Some(part) = self.part {
             rules.push(rule(
@@ -166,11 +158,7 @@ impl Declaration {
             ));
         }
         if !self.finalizers.is_empty() {
-            rules.push(rule(
-                &self.subject,
-                self.subject.plural.to_string(),
-                &["patch"],
-            ));
+            rules.push(rule(&self.subject, self.subject.plural.to_string(), &["patch"]));
         }
         if !self.owns.is_empty() {
             // blockOwnerDeletion in a child's owner reference needs this (OwnerReferencesPermissionEnforcement).
@@ -198,11 +186,7 @@ impl Declaration {
                 .collect::<Vec<_>>()
                 .join(", ")
         };
-        let mode = if self.whole_set {
-            "all at once"
-        } else {
-            "each"
-        };
+        let mode = if self.whole_set { "all at once" } else { "each" };
         format!(
             "| {} | {} ({mode}) | {} | {} | {} | {} |",
             self.name,

@@ -33,14 +33,9 @@ mod world;
 pub use blocked::{Blocked, Reason};
 pub use check::{check, check_pass};
 pub use declare::{Declaration, Declared, KindVisitor, Owns, Reads};
-#[doc(hidden)]
-pub use object::split_api_version;
 pub use object::{Key, KindId, Object, Scoped};
 pub use part::{NoPart, PartOf};
-pub use plan::{
-    Child, Deletion, EventDraft, EventType, FinalizerChange, PassEvent, PassPlan, PassWrite, Plan,
-    Target,
-};
+pub use plan::{Child, Deletion, EventDraft, EventType, FinalizerChange, PassEvent, PassPlan, PassWrite, Plan, Target};
 pub use reconciler::{Now, Pass, Reconciler};
 pub use view::{AnyObject, Query, Snapshot, View};
 pub use world::World;
@@ -48,6 +43,7 @@ pub use world::World;
 /// What the macros of this crate name in the code that they write. Not for direct use.
 #[doc(hidden)]
 pub mod macro_support {
+    pub use crate::object::support::{Tag, Text, split_api_version};
     pub use k8s_openapi;
     pub use kube_core;
     pub use serde;

@@ -282,13 +282,24 @@ macro_rules! kind {
                 }
             }
 
+            struct ApiVersion;
+            impl $crate::macro_support::Text for ApiVersion {
+                const FIELD: &'static str = "apiVersion";
+                const TEXT: &'static str = $api_version;
+            }
+            struct Kind;
+            impl $crate::macro_support::Text for Kind {
+                const FIELD: &'static str = "kind";
+                const TEXT: &'static str = stringify!($kind);
+            }
+
             #[derive(serde::Deserialize)]
             #[serde(crate = "serde")]
             struct Body {
                 #[serde(rename = "apiVersion", default)]
-                api_version: ::core::option::Option<::std::string::String>,
-                #[serde(default)]
-                kind: ::core::option::Option<::std::string::String>,
+                _api_version: $crate::macro_support::Tag<ApiVersion>,
+                #[serde(rename = "kind", default)]
+                _kind: $crate::macro_support::Tag<Kind>,
                 #[serde(default)]
                 metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
                 #[serde(default)]
@@ -302,18 +313,6 @@ macro_rules! kind {
             impl<'de> serde::Deserialize<'de> for $kind {
                 fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> ::core::result::Result<Self, D::Error> {
                     let body = Body::deserialize(deserializer)?;
-                    let agrees = |found: &::core::option::Option<::std::string::String>, wanted: &str| {
-                        found.as_deref().is_none_or(|found| found == wanted)
-                    };
-                    if !agrees(&body.api_version, $api_version) || !agrees(&body.kind, stringify!($kind)) {
-                        return Err(serde::de::Error::custom(format_args!(
-                            "expected a {} of {}, found a {} of {}",
-                            stringify!($kind),
-                            $api_version,
-                            body.kind.unwrap_or_default(),
-                            body.api_version.unwrap_or_default(),
-                        )));
-                    }
                     Ok(Self { metadata: body.metadata, spec: body.spec, $($part: body.$part,)* })
                 }
             }
@@ -333,21 +332,57 @@ macro_rules! kind {
     };
     (@scope Namespaced) => { k8s_openapi::NamespaceResourceScope };
     (@scope Cluster) => { k8s_openapi::ClusterResourceScope };
-    (@split $api_version:literal) => { $crate::split_api_version($api_version) };
+    (@split $api_version:literal) => { $crate::macro_support::split_api_version($api_version) };
 }
 
-/// Group and version of an `apiVersion`; for [`kind!`](crate::kind!).
+/// What [`kind!`](crate::kind!) needs at run time.
 #[doc(hidden)]
-pub const fn split_api_version(api_version: &'static str) -> (&'static str, &'static str) {
-    let bytes = api_version.as_bytes();
-    let mut at = 0;
-    while at < bytes.len() {
-        if bytes[at] == b'/' {
-            let (group, rest) = api_version.split_at(at);
-            let (_, version) = rest.split_at(1);
-            return (group, version);
-        }
-        at += 1;
+pub(crate) mod support {
+    use std::{borrow::Cow, marker::PhantomData};
+
+    use serde::{Deserialize, Deserializer, de::Error as _};
+
+    /// A constant text of a kind.
+    pub trait Text {
+        const FIELD: &'static str;
+        const TEXT: &'static str;
     }
-    ("", api_version)
+
+    /// Reads nothing but the text, so that an object of another kind is told before its spec is looked at.
+    pub struct Tag<T>(PhantomData<T>);
+
+    impl<T> Default for Tag<T> {
+        fn default() -> Self {
+            Self(PhantomData)
+        }
+    }
+
+    impl<'de, T: Text> Deserialize<'de> for Tag<T> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let found = Cow::<'de, str>::deserialize(deserializer)?;
+            if found == T::TEXT {
+                return Ok(Self::default());
+            }
+            Err(D::Error::custom(format_args!(
+                "{} is {found:?}, expected {:?}",
+                T::FIELD,
+                T::TEXT
+            )))
+        }
+    }
+
+    /// Group and version of an `apiVersion`.
+    pub const fn split_api_version(api_version: &'static str) -> (&'static str, &'static str) {
+        let bytes = api_version.as_bytes();
+        let mut at = 0;
+        while at < bytes.len() {
+            if bytes[at] == b'/' {
+                let (group, rest) = api_version.split_at(at);
+                let (_, version) = rest.split_at(1);
+                return (group, version);
+            }
+            at += 1;
+        }
+        ("", api_version)
+    }
 }

@@ -135,9 +135,7 @@ impl<R: Reconciler> Plan<R> {
         let kind = K::kind_id();
         let key = child.key();
         let mut object = serde_json::to_value(&child).expect("a kind serialises");
-        let fields = object
-            .as_object_mut()
-            .expect("a kind serialises to an object");
+        let fields = object.as_object_mut().expect("a kind serialises to an object");
         fields.insert("apiVersion".to_owned(), kind.api_version().into());
         fields.insert("kind".to_owned(), kind.kind.as_ref().into());
         fields.remove("status");
@@ -173,12 +171,7 @@ impl<R: Reconciler> Plan<R> {
     }
 
     /// Tells the object's story.
-    pub fn event(
-        &mut self,
-        event_type: EventType,
-        reason: Reason,
-        message: impl Into<String>,
-    ) -> &mut Self {
+    pub fn event(&mut self, event_type: EventType, reason: Reason, message: impl Into<String>) -> &mut Self {
         self.events.push(EventDraft {
             event_type,
             reason,
@@ -254,10 +247,8 @@ impl<R: Reconciler> Plan<R> {
     /// Whether the plan says anything about this child (applies, keeps or deletes it); if not, it is pruned.
     pub fn names(&self, kind: &KindId, key: &Key) -> bool {
         // A child that was planned without namespace is in its owner's.
-        let same = |other: &Key| {
-            other.name == key.name
-                && (other.namespace.is_none() || other.namespace == key.namespace)
-        };
+        let same =
+            |other: &Key| other.name == key.name && (other.namespace.is_none() || other.namespace == key.namespace);
         self.children
             .iter()
             .any(|child| child.kind == *kind && same(&child.key))
@@ -305,7 +296,7 @@ impl<P: Pass> Default for PassPlan<P> {
 }
 
 impl<P: Pass> PassPlan<P> {
-    /// A plan that changes nothing.
+    /// A plan that changes nothing. Write `PassPlan::<Self>::new()`: the subject type has to be known before the first `write`.
     pub const fn new() -> Self {
         Self {
             writes: Vec::new(),

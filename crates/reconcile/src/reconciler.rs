@@ -57,12 +57,7 @@ pub trait Reconciler: Declared + Send + Sync + Sized + 'static {
     ///
     /// # Errors
     /// [`Blocked`] when the inputs do not allow a decision; children then stay as they are.
-    fn plan(
-        &self,
-        object: &Self::Kind,
-        view: &View<'_, Self>,
-        now: Now,
-    ) -> Result<Plan<Self>, Blocked>;
+    fn plan(&self, object: &Self::Kind, view: &View<'_, Self>, now: Now) -> Result<Plan<Self>, Blocked>;
 
     /// What the types declare, as data.
     fn declaration() -> Declaration {

@@ -46,10 +46,7 @@ impl Query {
         self.namespace
             .as_deref()
             .is_none_or(|namespace| namespace == object.namespace())
-            && self
-                .labels
-                .iter()
-                .all(|(key, value)| object.label(key) == Some(value))
+            && self.labels.iter().all(|(key, value)| object.label(key) == Some(value))
     }
 }
 
@@ -94,11 +91,7 @@ impl<'a, R> View<'a, R> {
     where
         R: Reads<K>,
     {
-        let namespace = if K::kind_id().namespaced {
-            namespace
-        } else {
-            ""
-        };
+        let namespace = if K::kind_id().namespaced { namespace } else { "" };
         typed(self.snapshot.get(TypeId::of::<K>(), namespace, name)?)
     }
 

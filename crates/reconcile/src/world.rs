@@ -22,14 +22,8 @@ impl Kind {
     fn of<K: Object>() -> Self {
         Self {
             objects: BTreeMap::new(),
-            matches: Box::new(|object, query| {
-                object
-                    .downcast_ref::<K>()
-                    .is_some_and(|object| query.matches(object))
-            }),
-            owner_uid: Box::new(|object| {
-                Some(object.downcast_ref::<K>()?.controller()?.uid.clone())
-            }),
+            matches: Box::new(|object, query| object.downcast_ref::<K>().is_some_and(|object| query.matches(object))),
+            owner_uid: Box::new(|object| Some(object.downcast_ref::<K>()?.controller()?.uid.clone())),
         }
     }
 }
@@ -71,8 +65,7 @@ impl World {
         let uid = uid_of(&object);
         let meta = object.meta_mut();
         meta.uid.get_or_insert(uid);
-        meta.resource_version
-            .get_or_insert(self.revision.to_string());
+        meta.resource_version.get_or_insert(self.revision.to_string());
         let key = (object.namespace().to_owned(), object.name().to_owned());
         let object = Arc::new(object);
         self.kinds
@@ -127,8 +120,7 @@ impl Snapshot for World {
         let Some(kind) = self.kinds.get(&kind) else {
             return Vec::new();
         };
-        let owned =
-            |object: &&AnyObject| (kind.owner_uid)(object.as_ref()).as_deref() == Some(owner_uid);
+        let owned = |object: &&AnyObject| (kind.owner_uid)(object.as_ref()).as_deref() == Some(owner_uid);
         kind.objects.values().filter(owned).cloned().collect()
     }
 }

@@ -6,8 +6,8 @@ use expect_test::expect;
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde::{Deserialize, Serialize};
 use setpoint_reconcile::{
-    Blocked, EventType, Now, Object, Owns, PartOf, Pass, PassPlan, Plan, Query, Reads, Reason,
-    Reconciler, View, World, check, check_pass, declare, kind, name,
+    Blocked, EventType, Now, Object, Owns, PartOf, Pass, PassPlan, Plan, Query, Reads, Reason, Reconciler, View, World,
+    check, check_pass, declare, kind, name,
 };
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -79,8 +79,7 @@ impl Reconciler for Fleets {
             .cloned()
             .unwrap_or_default();
         let ships = view.owned::<Ship>(fleet);
-        let (going, staying): (Vec<_>, Vec<_>) =
-            ships.iter().partition(|ship| ship.is_terminating());
+        let (going, staying): (Vec<_>, Vec<_>) = ships.iter().partition(|ship| ship.is_terminating());
         let mut plan = Plan::new();
         for ship in staying.iter().take(fleet.spec.replicas) {
             plan.child(Ship::new(
@@ -133,12 +132,12 @@ impl Pass for Harbour {
             .iter()
             .map(|dock| (dock.name().to_owned(), dock.spec.places))
             .collect();
-        let mut plan = PassPlan::new();
+        let mut plan = PassPlan::<Self>::new();
         for ship in &ships {
-            if let Some(berth) = &ship.berth {
-                if let Some((_, places)) = free.iter_mut().find(|(dock, _)| *dock == berth.dock) {
-                    *places = places.saturating_sub(1);
-                }
+            if let Some(berth) = &ship.berth
+                && let Some((_, places)) = free.iter_mut().find(|(dock, _)| *dock == berth.dock)
+            {
+                *places = places.saturating_sub(1);
             }
         }
         for ship in ships.iter().filter(|ship| ship.berth.is_none()) {
@@ -196,10 +195,10 @@ fn owned_by(mut ship: Ship, owner: &Arc<Fleet>) -> Ship {
 fn plans_children_part_and_events() {
     let world = World::new().with(config());
     expect![[r#"
-        child Ship sea/north-58dswtrs
+        child Ship sea/north-dlm8qndg
           spec:
             rigging: square
-        child Ship sea/north-9bk9lmdg
+        child Ship sea/north-tlxm2gzs
           spec:
             rigging: square
         part status
@@ -229,10 +228,7 @@ fn deletes_surplus_and_sees_only_its_own() {
     let mut world = World::new().with(config());
     let north = world.put(fleet(1));
     for name in ["north-a", "north-b"] {
-        world.put(owned_by(
-            Ship::new(name, ShipSpec::default()).within("sea"),
-            &north,
-        ));
+        world.put(owned_by(Ship::new(name, ShipSpec::default()).within("sea"), &north));
     }
     world.put(Ship::new("stray", ShipSpec::default()).within("sea"));
     expect![[r#"
@@ -306,8 +302,7 @@ fn a_pass_shares_one_ledger() {
 #[test]
 fn a_declaration_is_data() {
     let declaration = Fleets::declaration();
-    expect!["| fleets | Fleet (each) | status | ConfigMap | Ship |  |"]
-        .assert_eq(&declaration.table_row());
+    expect!["| fleets | Fleet (each) | status | ConfigMap | Ship |  |"].assert_eq(&declaration.table_row());
     let rules: String = declaration
         .policy_rules()
         .iter()
@@ -352,15 +347,9 @@ fn a_kind_round_trips_and_refuses_another() {
     .set(&mut ship);
     let json = serde_json::to_value(&ship).expect("serialises");
     assert_eq!(json["kind"], "Ship");
-    assert_eq!(
-        serde_json::from_value::<Ship>(json.clone()).expect("reads back"),
-        ship
-    );
+    assert_eq!(serde_json::from_value::<Ship>(json.clone()).expect("reads back"), ship);
     let error = serde_json::from_value::<Dock>(json).expect_err("another kind");
-    assert_eq!(
-        error.to_string(),
-        "expected a Dock of example.dev/v1, found a Ship of example.dev/v1"
-    );
+    assert_eq!(error.to_string(), r#"kind is "Ship", expected "Dock""#);
 }
 
 /// Owning includes reading.
