@@ -123,11 +123,6 @@ impl Routes {
         self.loads.lock().iter().map(|(k, v)| (k.clone(), v.clone())).collect()
     }
 
-    /// How many replicas take requests, by deployment.
-    pub(crate) fn ready(&self) -> BTreeMap<DeploymentKey, usize> {
-        let table = self.table.read();
-        table.values().flat_map(|r| &r.backends).map(|b| (b.deployment.clone(), b.targets.len())).collect()
-    }
 
     /// Makes the table anew. A replica that was there before keeps its counters. Where two routes claim one name, the older does.
     pub(crate) fn rebuild(&self, routes: &[Arc<ModelRoute>], replicas: &[Arc<Replica>]) {
