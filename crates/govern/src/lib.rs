@@ -19,6 +19,7 @@
 
 pub mod attributes;
 pub mod audit;
+pub mod authn;
 pub mod authz;
 pub mod user;
 
