@@ -288,10 +288,16 @@ fn prune(
     let there = with_parents(typed::field_set(node, object)?);
 
     let mut kept = with_parents(typed::surviving_fields(node, object, &was_stated)?);
-    let mut owned = stated.clone();
+    // What appliers state stays, if need be empty; what updates brought about may go once it is.
+    let mut applied = stated.clone();
+    let mut owned = FieldSet::new();
     for owner in &others.0 {
-        owned = owned.union(&owner.fields);
+        match owner.operation {
+            Operation::Apply => applied.extend(owner.fields.clone()),
+            Operation::Update => owned.extend(owner.fields.clone()),
+        }
     }
+    owned.extend(applied.clone());
     kept.extend(with_parents(owned));
     let gone = there.difference(&kept);
 
@@ -299,7 +305,7 @@ fn prune(
     let mut gone = there;
     gone.subtract(&kept);
     let gone = gone.intersection(&was_stated);
-    typed::remove_items(node, object, &gone).map(|_| ())
+    typed::remove_items(node, object, &gone, &applied).map(|_| ())
 }
 
 /// A copy of `object`, save `metadata.managedFields`, which is often most of it.

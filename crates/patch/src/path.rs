@@ -169,7 +169,7 @@ impl fmt::Display for PathElement {
 /// A total order of JSON values in which numbers of the same value are equal however they are written (`1` and `1.0`), as
 /// Kubernetes compares list keys. Numbers < strings < booleans < lists < objects < null.
 #[must_use]
-pub fn compare(a: &Value, b: &Value) -> Ordering {
+pub(crate) fn compare(a: &Value, b: &Value) -> Ordering {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => compare_numbers(a, b),
         (Value::String(a), Value::String(b)) => a.cmp(b),
@@ -185,7 +185,7 @@ pub fn compare(a: &Value, b: &Value) -> Ordering {
 
 /// Whether two values are the same value: [`compare`] says equal, in one walk without sorting.
 #[must_use]
-pub fn same(a: &Value, b: &Value) -> bool {
+pub(crate) fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => compare_numbers(a, b).is_eq(),
         (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),

@@ -50,21 +50,20 @@ fn merge_lists(node: Node<'_>, shape: Shape<'_>, target: &mut Vec<Value>, patch:
     let mut left: Vec<Option<Value>> = std::mem::take(target).into_iter().map(Some).collect();
     let mut done = vec![false; patch.len()];
     let mut out = Vec::with_capacity(left.len().max(patch.len()));
-    let mut take_from_patch =
-        |r: usize, left: &mut Vec<Option<Value>>, out: &mut Vec<Value>| -> Result<(), TypeError> {
-            let current = match in_target[r] {
-                InTarget::At(l) => left[l].take(),
-                InTarget::Absent | InTarget::Twice => None,
-            };
-            out.push(match current {
-                Some(mut item) => {
-                    merge(node.items(), &mut item, &patch[r])?;
-                    item
-                }
-                None => patch[r].clone(),
-            });
-            Ok(())
+    let take_from_patch = |r: usize, left: &mut Vec<Option<Value>>, out: &mut Vec<Value>| -> Result<(), TypeError> {
+        let current = match in_target[r] {
+            InTarget::At(l) => left[l].take(),
+            InTarget::Absent | InTarget::Twice => None,
         };
+        out.push(match current {
+            Some(mut item) => {
+                merge(node.items(), &mut item, &patch[r])?;
+                item
+            }
+            None => patch[r].clone(),
+        });
+        Ok(())
+    };
     // The next item of the patch that the target has too: target items that come before it in the target but are due later are
     // passed over, and come when the patch has them.
     let mut shared = (0..patch.len()).filter(|&r| !matches!(in_target[r], InTarget::Absent));

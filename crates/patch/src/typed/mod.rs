@@ -165,6 +165,11 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// The value that a key field of the items of a list has where an item leaves it out.
+    fn key_default(self, key: &str) -> Option<&'a Value> {
+        self.items().schema()?.properties.get(key)?.default.as_ref()
+    }
+
     fn keyed_item(self, keys: &[String], item: &Value) -> Result<PathElement, TypeError> {
         let error = |text: &str| Err(TypeError(text.to_owned()));
         let object = match item {
@@ -172,10 +177,9 @@ impl<'a> Node<'a> {
             Value::Null => return error("associative list with keys may not have a null element"),
             _ => return error("associative list with keys may not have non-map elements"),
         };
-        let default = |key: &String| self.items().schema()?.properties.get(key)?.default.as_ref();
         let fields = keys
             .iter()
-            .filter_map(|key| Some((key.as_str(), object.get(key).or_else(|| default(key))?.clone())));
+            .filter_map(|key| Some((key.as_str(), object.get(key).or_else(|| self.key_default(key))?.clone())));
         let element = PathElement::key(fields);
         if matches!(&element, PathElement::Key(fields) if fields.is_empty()) {
             let keys: Vec<String> = keys.iter().map(|key| format!("{key:?}")).collect();

@@ -6,9 +6,15 @@ use super::{Node, Shape, TypeError};
 use crate::fieldset::FieldSet;
 use crate::path::PathElement;
 
-/// Takes the items of `removed` out of `value`, with all that is in them. What is left empty by it is taken out too. True if `value`
-/// itself was left empty.
-pub(crate) fn remove_items(node: Node<'_>, value: &mut Value, removed: &FieldSet) -> Result<bool, TypeError> {
+/// Takes the items of `removed` out of `value`, with all that is in them. What is left empty by it is taken out too, unless its path is
+/// in `kept`. True if `value` itself was left empty.
+pub(crate) fn remove_items(
+    node: Node<'_>,
+    value: &mut Value,
+    removed: &FieldSet,
+    kept: &FieldSet,
+) -> Result<bool, TypeError> {
+    const NONE: &FieldSet = &FieldSet::new();
     if removed.is_empty() {
         return Ok(false);
     }
@@ -20,23 +26,28 @@ pub(crate) fn remove_items(node: Node<'_>, value: &mut Value, removed: &FieldSet
                     continue;
                 };
                 let Some(value) = object.get_mut(&**name) else { continue };
-                if entry.member || remove_items(node.field(name).0, value, &entry.below)? {
+                let keep = kept.entry(&entry.element);
+                let below = keep.map_or(NONE, |keep| &keep.below);
+                let emptied = !entry.member && remove_items(node.field(name).0, value, &entry.below, below)?;
+                if entry.member || (emptied && !keep.is_some_and(|keep| keep.member)) {
                     object.remove(&**name);
                 }
             }
             Ok(object.is_empty())
         }
         (Shape::Set | Shape::Keyed(_), Value::Array(list)) if !list.is_empty() => {
-            let mut kept = Vec::with_capacity(list.len());
+            let mut left = Vec::with_capacity(list.len());
             for mut item in std::mem::take(list) {
-                if let Some(entry) = removed.entry(&node.item(shape, &item)?)
-                    && (entry.member || remove_items(node.items(), &mut item, &entry.below)?)
-                {
-                    continue;
+                let element = node.item(shape, &item)?;
+                if let Some(entry) = removed.entry(&element) {
+                    let below = kept.below(&element).unwrap_or(NONE);
+                    if entry.member || remove_items(node.items(), &mut item, &entry.below, below)? {
+                        continue;
+                    }
                 }
-                kept.push(item);
+                left.push(item);
             }
-            *list = kept;
+            *list = left;
             Ok(list.is_empty())
         }
         _ => Ok(false),
@@ -74,7 +85,7 @@ pub(crate) fn extract_items(node: Node<'_>, value: &Value, wanted: &FieldSet) ->
                 };
                 let part = extract_items(node.items(), item, &entry.below)?;
                 out.push(match (shape, part) {
-                    (Shape::Keyed(keys), part) => with_keys(keys, item, part),
+                    (Shape::Keyed(keys), part) => with_keys(node, keys, item, part),
                     (_, part) => part.unwrap_or_else(|| item.clone()),
                 });
             }
@@ -94,13 +105,16 @@ fn own_part(node: Node<'_>, value: &Value) -> Value {
     }
 }
 
-fn with_keys(keys: &[String], item: &Value, part: Option<Value>) -> Value {
+/// The part of a list item with the key fields that tell which it is; a key that has its default is not needed for that.
+fn with_keys(list: Node<'_>, keys: &[String], item: &Value, part: Option<Value>) -> Value {
     let mut part = match part {
         Some(Value::Object(part)) => part,
         _ => Map::new(),
     };
     for key in keys {
-        if let Some(value) = item.get(key) {
+        if let Some(value) = item.get(key)
+            && list.key_default(key) != Some(value)
+        {
             part.insert(key.clone(), value.clone());
         }
     }
