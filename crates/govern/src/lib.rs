@@ -21,6 +21,7 @@ pub mod attributes;
 pub mod audit;
 pub mod authn;
 pub mod authz;
+pub mod quota;
 pub mod user;
 
 pub use attributes::{Attributes, Decision};

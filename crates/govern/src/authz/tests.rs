@@ -52,7 +52,7 @@ fn bindings_reach_users_groups_and_service_accounts_in_their_scope() {
     rbac.upsert(&binding("a", "b2", "Role/local", &[group("devs")]));
     rbac.upsert(&binding("", "b3", "ClusterRole/reader", &[user("carl")]));
     let account = json!({"kind": "ServiceAccount", "name": "bot"});
-    rbac.upsert(&binding("a", "b4", "Role/local", &[account.clone()]));
+    rbac.upsert(&binding("a", "b4", "Role/local", std::slice::from_ref(&account)));
     // In a ClusterRoleBinding nothing says whose service account it is.
     rbac.upsert(&binding("", "b5", "ClusterRole/reader", &[account]));
     // A role of another namespace is not found; a Role cannot be bound in the cluster.
