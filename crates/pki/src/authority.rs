@@ -8,8 +8,8 @@ use std::{path::Path, time::Duration};
 
 use jiff::Timestamp;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PublicKeyData, SigningKey,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PublicKeyData, SigningKey,
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use x509_parser::prelude::{FromDer, ParsedExtension, X509Certificate};
@@ -66,10 +66,7 @@ impl Authority {
         match files::read(&certificate_path)? {
             Some(pem) => {
                 let Some(key_pem) = files::read(&key_path)? else {
-                    return Err(PkiError::damaged(
-                        &key_path,
-                        "missing, while ca.crt is there",
-                    ));
+                    return Err(PkiError::damaged(&key_path, "missing, while ca.crt is there"));
                 };
                 let authority = Self::parse(&certificate_path, pem, &key_path, &key_pem)?;
                 if authority.not_after <= now {
@@ -89,9 +86,7 @@ impl Authority {
         let key = KeyPair::generate()?;
         let mut parameters = CertificateParams::default();
         parameters.distinguished_name = DistinguishedName::new();
-        parameters
-            .distinguished_name
-            .push(DnType::CommonName, COMMON_NAME);
+        parameters.distinguished_name.push(DnType::CommonName, COMMON_NAME);
         parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         parameters.key_usages = vec![
             KeyUsagePurpose::DigitalSignature,
@@ -107,21 +102,14 @@ impl Authority {
         Self::parse(certificate_path, pem, key_path, &key_pem)
     }
 
-    fn parse(
-        certificate_path: &Path,
-        pem: String,
-        key_path: &Path,
-        key_pem: &str,
-    ) -> Result<Self, PkiError> {
+    fn parse(certificate_path: &Path, pem: String, key_path: &Path, key_pem: &str) -> Result<Self, PkiError> {
         let key = KeyPair::from_pem(key_pem).map_err(|error| PkiError::damaged(key_path, error))?;
         if key.algorithm() != &rcgen::PKCS_ECDSA_P256_SHA256 {
             return Err(PkiError::damaged(key_path, "not an ECDSA P-256 key"));
         }
         let damaged = |problem: String| PkiError::damaged(certificate_path, problem);
-        let der = CertificateDer::from_pem_slice(pem.as_bytes())
-            .map_err(|error| damaged(error.to_string()))?;
-        let (_, certificate) =
-            X509Certificate::from_der(&der).map_err(|error| damaged(error.to_string()))?;
+        let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| damaged(error.to_string()))?;
+        let (_, certificate) = X509Certificate::from_der(&der).map_err(|error| damaged(error.to_string()))?;
         if !certificate.is_ca() {
             return Err(damaged("not the certificate of an authority".to_owned()));
         }
@@ -131,12 +119,12 @@ impl Authority {
         let not_after = Timestamp::from_second(certificate.validity().not_after.timestamp())
             .map_err(|error| damaged(error.to_string()))?;
         let subject = certificate.subject().as_raw().to_vec();
-        let key_identifier = certificate.iter_extensions().find_map(|extension| {
-            match extension.parsed_extension() {
+        let key_identifier = certificate
+            .iter_extensions()
+            .find_map(|extension| match extension.parsed_extension() {
                 ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
                 _ => None,
-            }
-        });
+            });
         Ok(Self {
             pem,
             der: der.clone().into_owned(),
@@ -222,17 +210,13 @@ impl Authority {
             writer.write_sequence(|writer| {
                 writer.next().write_der(&to_be_signed);
                 write_signature_algorithm(writer.next());
-                writer
-                    .next()
-                    .write_bitvec_bytes(&signature, signature.len() * 8);
+                writer.next().write_bitvec_bytes(&signature, signature.len() * 8);
             });
         }))
     }
 
     fn write_to_be_signed(&self, writer: &mut DERWriterSeq<'_>, subject: &Subject<'_>) {
-        writer
-            .next()
-            .write_tagged(Tag::context(0), |writer| writer.write_u8(2)); // version 3
+        writer.next().write_tagged(Tag::context(0), |writer| writer.write_u8(2)); // version 3
         // 16 of the 20 bytes allowed, from the fresh public key: unique without a counter on disk.
         let serial = <sha2::Sha256 as sha2::Digest>::digest(&subject.public_key);
         writer.next().write_bigint_bytes(&serial[..16], true);
@@ -320,20 +304,13 @@ fn write_signature_algorithm(writer: DERWriter<'_>) {
 fn write_name(writer: DERWriter<'_>, attribute: &[u64], value: &str) {
     writer.write_set(|writer| {
         writer.next().write_sequence(|writer| {
-            writer
-                .next()
-                .write_oid(&ObjectIdentifier::from_slice(attribute));
+            writer.next().write_oid(&ObjectIdentifier::from_slice(attribute));
             writer.next().write_utf8_string(value);
         });
     });
 }
 
-fn write_extension(
-    writer: &mut DERWriterSeq<'_>,
-    id: &[u64],
-    critical: bool,
-    value: impl FnOnce(DERWriter<'_>),
-) {
+fn write_extension(writer: &mut DERWriterSeq<'_>, id: &[u64], critical: bool, value: impl FnOnce(DERWriter<'_>)) {
     writer.next().write_sequence(|writer| {
         writer.next().write_oid(&ObjectIdentifier::from_slice(id));
         if critical {

@@ -27,10 +27,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<String>, PkiError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(io_error("read", path, source)),
         Ok(metadata) if metadata.len() > MAX_FILE_BYTES => {
-            return Err(PkiError::damaged(
-                path,
-                "far too large for a key or certificate",
-            ));
+            return Err(PkiError::damaged(path, "far too large for a key or certificate"));
         }
         Ok(_) => {}
     }

@@ -43,8 +43,7 @@ impl PeerIdentity {
     /// # Errors
     /// See [`IdentityError`]; the request is then unauthenticated (401), not anonymous.
     pub fn from_der(der: &[u8]) -> Result<Self, IdentityError> {
-        let (_, certificate) =
-            X509Certificate::from_der(der).map_err(|_| IdentityError::Malformed)?;
+        let (_, certificate) = X509Certificate::from_der(der).map_err(|_| IdentityError::Malformed)?;
         let subject = certificate.subject();
         let mut users = subject.iter_common_name();
         let user = users.next().ok_or(IdentityError::NoUser)?;

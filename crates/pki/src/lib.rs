@@ -113,8 +113,7 @@ impl Pki {
     /// # Errors
     /// As [`Pki::open`]; the old certificate then stays in use.
     pub fn renew_serving(&self, now: Timestamp) -> Result<bool, PkiError> {
-        self.serving
-            .renew_if_due(&self.directory, &self.authority, now)
+        self.serving.renew_if_due(&self.directory, &self.authority, now)
     }
 
     /// Issues a client certificate for `user` in `groups`, valid from now (less [`CLOCK_SKEW`]) for `ttl`, but never longer than
@@ -123,12 +122,7 @@ impl Pki {
     /// # Errors
     /// [`PkiError::InvalidIdentity`] for an empty user, a control character, a name over [`MAX_NAME_BYTES`] or more than
     /// [`MAX_GROUPS`] groups.
-    pub fn issue_client<G: AsRef<str>>(
-        &self,
-        user: &str,
-        groups: &[G],
-        ttl: Duration,
-    ) -> Result<ClientCert, PkiError> {
+    pub fn issue_client<G: AsRef<str>>(&self, user: &str, groups: &[G], ttl: Duration) -> Result<ClientCert, PkiError> {
         let now = Timestamp::now();
         self.issue_client_between(user, groups, now - CLOCK_SKEW, now + ttl)
     }
@@ -145,8 +139,7 @@ impl Pki {
         not_after: Timestamp,
     ) -> Result<ClientCert, PkiError> {
         let groups: Vec<&str> = groups.iter().map(AsRef::as_ref).collect();
-        self.authority
-            .issue_client(user, &groups, not_before, not_after)
+        self.authority.issue_client(user, &groups, not_before, not_after)
     }
 }
 

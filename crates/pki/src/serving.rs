@@ -10,8 +10,7 @@ use std::{
 
 use jiff::Timestamp;
 use rcgen::{
-    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, SanType,
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType,
 };
 use rustls::{
     server::{ClientHello, ResolvesServerCert},
@@ -81,11 +80,7 @@ impl Serving {
         authority: &Authority,
         now: Timestamp,
     ) -> Result<bool, PkiError> {
-        let not_after = self
-            .current
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .not_after;
+        let not_after = self.current.read().unwrap_or_else(PoisonError::into_inner).not_after;
         if !is_due(not_after, now) {
             return Ok(false);
         }
@@ -126,12 +121,7 @@ fn is_due(not_after: Timestamp, now: Timestamp) -> bool {
 }
 
 /// The certificate on disk, if it is whole, ours, for the same names and fresh enough. Anything else is simply replaced.
-fn reusable(
-    pem: &str,
-    authority: &Authority,
-    sans: &BTreeSet<String>,
-    now: Timestamp,
-) -> Option<Current> {
+fn reusable(pem: &str, authority: &Authority, sans: &BTreeSet<String>, now: Timestamp) -> Option<Current> {
     let der = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
     let (_, certificate) = X509Certificate::from_der(&der).ok()?;
     let not_after = Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()?;
@@ -173,12 +163,7 @@ fn names_of(certificate: &X509Certificate<'_>) -> Option<BTreeSet<String>> {
     Some(names)
 }
 
-fn issue(
-    path: &Path,
-    authority: &Authority,
-    sans: &BTreeSet<String>,
-    now: Timestamp,
-) -> Result<Current, PkiError> {
+fn issue(path: &Path, authority: &Authority, sans: &BTreeSet<String>, now: Timestamp) -> Result<Current, PkiError> {
     let not_after = authority.cap(now + SERVING_LIFETIME);
     let mut parameters = CertificateParams::default();
     parameters.subject_alt_names = sans
@@ -214,7 +199,6 @@ fn certified(pem: &str) -> Result<Arc<CertifiedKey>, PkiError> {
         .collect::<Result<Vec<_>, _>>()
         .map_err(PkiError::tls)?;
     let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(PkiError::tls)?;
-    let certified =
-        CertifiedKey::from_der(chain, key, &transport::provider()).map_err(PkiError::tls)?;
+    let certified = CertifiedKey::from_der(chain, key, &transport::provider()).map_err(PkiError::tls)?;
     Ok(Arc::new(certified))
 }

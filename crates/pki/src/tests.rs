@@ -29,8 +29,7 @@ fn handshake(
     let config = client_config(ca_pem, credential).expect("client configuration");
     let name = ServerName::try_from(name.to_owned()).expect("name");
     let mut client = ClientConnection::new(Arc::new(config), name).expect("client");
-    let mut server = ServerConnection::new(server.server_config().expect("server configuration"))
-        .expect("server");
+    let mut server = ServerConnection::new(server.server_config().expect("server configuration")).expect("server");
     for _ in 0..10 {
         let mut wire = Vec::new();
         while client.wants_write() {
@@ -72,9 +71,7 @@ fn a_second_open_loads_what_the_first_made() {
         assert_eq!(metadata.permissions().mode() & 0o777, 0o600, "{name}");
     }
     assert_eq!(
-        fs::read_dir(directory.path().join("pki"))
-            .expect("list")
-            .count(),
+        fs::read_dir(directory.path().join("pki")).expect("list").count(),
         4,
         "no temporary file stays"
     );
@@ -85,9 +82,7 @@ fn the_client_is_known_by_its_certificate() {
     let directory = temporary();
     let pki = open(&directory);
     let groups = ["system:masters", "team-a", "zürich"];
-    let credential = pki
-        .issue_client("alice@example.com", &groups, HOUR)
-        .expect("issue");
+    let credential = pki.issue_client("alice@example.com", &groups, HOUR).expect("issue");
     let peer = handshake(&pki, pki.ca_pem(), Some(&credential), "localhost")
         .expect("handshake")
         .expect("a peer");
@@ -182,11 +177,7 @@ fn the_serving_certificate_follows_names_and_age() {
     let late = now + Duration::from_secs(300 * 24 * 3600);
     assert!(pki.renew_serving(late).expect("renew"));
     assert!(!pki.renew_serving(late).expect("renew"));
-    assert_ne!(
-        second,
-        read(&directory, "serving.pem"),
-        "it was near its end"
-    );
+    assert_ne!(second, read(&directory, "serving.pem"), "it was near its end");
 }
 
 #[test]
@@ -197,10 +188,7 @@ fn damage_is_reported_and_never_repaired_by_replacement() {
     let refused = |name: &str, text: &str| {
         let kept = read(&directory, name);
         fs::write(at(name), text).expect("write");
-        let error = Pki::open(directory.path(), &[])
-            .err()
-            .expect("refused")
-            .to_string();
+        let error = Pki::open(directory.path(), &[]).err().expect("refused").to_string();
         assert!(error.contains(name) || error.contains("ca.crt"), "{error}");
         assert_eq!(read(&directory, name), text, "{name} was overwritten");
         fs::write(at(name), kept).expect("write");
@@ -241,8 +229,7 @@ fn bad_identities_and_names_are_refused() {
         let error = pki.issue_client(user, &["g"], HOUR).expect_err("refused");
         assert!(matches!(error, PkiError::InvalidIdentity(_)), "{user:?}");
     }
-    pki.issue_client("u", &[""], HOUR)
-        .expect_err("an empty group");
+    pki.issue_client("u", &[""], HOUR).expect_err("an empty group");
     pki.issue_client("u", &vec!["g"; MAX_GROUPS + 1], HOUR)
         .expect_err("too many groups");
     pki.issue_client("u", &["g"], Duration::ZERO)
@@ -253,10 +240,7 @@ fn bad_identities_and_names_are_refused() {
     Pki::open(directory.path(), &["not a name".to_owned()])
         .err()
         .expect("a bad SAN");
-    assert_eq!(
-        PeerIdentity::from_der(b"garbage"),
-        Err(IdentityError::Malformed)
-    );
+    assert_eq!(PeerIdentity::from_der(b"garbage"), Err(IdentityError::Malformed));
 }
 
 #[test]
@@ -265,18 +249,11 @@ fn nothing_outlives_the_authority() {
     let pki = open(&directory);
     let now = Timestamp::now();
     let forever = now + Duration::from_secs(100 * 365 * 24 * 3600);
-    let credential = pki
-        .issue_client_between("u", &["g"], now, forever)
-        .expect("issue");
+    let credential = pki.issue_client_between("u", &["g"], now, forever).expect("issue");
     let peer = handshake(&pki, pki.ca_pem(), Some(&credential), "localhost").expect("handshake");
     assert!(peer.expect("a peer").not_after <= now + CA_LIFETIME);
-    let error = Pki::open_at(directory.path(), &[], forever)
-        .err()
-        .expect("expired");
-    assert!(
-        matches!(error, PkiError::AuthorityExpired { .. }),
-        "{error}"
-    );
+    let error = Pki::open_at(directory.path(), &[], forever).err().expect("expired");
+    assert!(matches!(error, PkiError::AuthorityExpired { .. }), "{error}");
 }
 
 #[test]

@@ -17,21 +17,15 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-pub(crate) fn server_config(
-    authority: &Authority,
-    serving: Arc<Serving>,
-) -> Result<Arc<ServerConfig>, PkiError> {
+pub(crate) fn server_config(authority: &Authority, serving: Arc<Serving>) -> Result<Arc<ServerConfig>, PkiError> {
     let mut roots = RootCertStore::empty();
-    roots
-        .add(authority.certificate_der().clone())
-        .map_err(PkiError::tls)?;
+    roots.add(authority.certificate_der().clone()).map_err(PkiError::tls)?;
     let provider = provider();
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-            // No certificate is no offence: bearer tokens and anonymous requests come without one.
-            .allow_unauthenticated()
-            .build()
-            .map_err(PkiError::tls)?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+        // No certificate is no offence: bearer tokens and anonymous requests come without one.
+        .allow_unauthenticated()
+        .build()
+        .map_err(PkiError::tls)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(VERSIONS)
         .map_err(PkiError::tls)?
@@ -46,15 +40,10 @@ pub(crate) fn server_config(
 ///
 /// # Errors
 /// [`PkiError::Tls`] for PEM that holds no certificate or key, or a key that does not fit its certificate.
-pub fn client_config(
-    ca_pem: &str,
-    credential: Option<&ClientCert>,
-) -> Result<ClientConfig, PkiError> {
+pub fn client_config(ca_pem: &str, credential: Option<&ClientCert>) -> Result<ClientConfig, PkiError> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
-        roots
-            .add(certificate.map_err(PkiError::tls)?)
-            .map_err(PkiError::tls)?;
+        roots.add(certificate.map_err(PkiError::tls)?).map_err(PkiError::tls)?;
     }
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(VERSIONS)
@@ -66,9 +55,6 @@ pub fn client_config(
     let chain = CertificateDer::pem_slice_iter(credential.cert_pem.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .map_err(PkiError::tls)?;
-    let key =
-        PrivateKeyDer::from_pem_slice(credential.key_pem.as_bytes()).map_err(PkiError::tls)?;
-    builder
-        .with_client_auth_cert(chain, key)
-        .map_err(PkiError::tls)
+    let key = PrivateKeyDer::from_pem_slice(credential.key_pem.as_bytes()).map_err(PkiError::tls)?;
+    builder.with_client_auth_cert(chain, key).map_err(PkiError::tls)
 }

@@ -231,7 +231,12 @@ impl Files {
             fs::create_dir_all(directory)?;
         }
         let (file, bytes) = open_for_append(&options.path)?;
-        Ok(Self { options, file, bytes })
+        Ok(Self {
+            options,
+            file,
+            bytes,
+            torn: false,
+        })
     }
 
     /// Writes whole lines, rotating between lines.
