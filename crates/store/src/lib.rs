@@ -129,25 +129,16 @@ impl Txn {
         for key in keys {
             let len = key.as_str().len();
             if len == 0 || len > MAX_KEY_BYTES {
-                return invalid(format!(
-                    "a key has {len} bytes; 1 to {MAX_KEY_BYTES} are allowed"
-                ));
+                return invalid(format!("a key has {len} bytes; 1 to {MAX_KEY_BYTES} are allowed"));
             }
         }
         let mut seen = HashSet::with_capacity(self.ops.len());
-        if let Some(twice) = self
-            .ops
-            .iter()
-            .map(Op::key)
-            .find(|key| !seen.insert(key.as_str()))
-        {
+        if let Some(twice) = self.ops.iter().map(Op::key).find(|key| !seen.insert(key.as_str())) {
             return invalid(format!("key {twice} appears twice"));
         }
         let bytes: usize = self.ops.iter().map(Op::bytes).sum();
         if bytes > MAX_TXN_BYTES {
-            return invalid(format!(
-                "it has {bytes} bytes; at most {MAX_TXN_BYTES} are allowed"
-            ));
+            return invalid(format!("it has {bytes} bytes; at most {MAX_TXN_BYTES} are allowed"));
         }
         Ok(())
     }

@@ -14,10 +14,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::{
-    Event, Key, Op, Page, Revision, Store, StoreError, Txn, Versioned, WatchEnd, WatchItem,
-    WatchStream,
-};
+use crate::{Event, Key, Op, Page, Revision, Store, StoreError, Txn, Versioned, WatchEnd, WatchItem, WatchStream};
 
 /// How long a watch is silent before it sends [`WatchItem::Progress`].
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
@@ -273,14 +270,9 @@ impl Store for MemoryStore {
     ) -> Result<Page, StoreError> {
         let inner = self.shared.inner.lock();
         let state = inner.state(at)?;
-        let wanted =
-            |key: &&Key| key.as_str().starts_with(prefix) && after.is_none_or(|after| *key > after);
+        let wanted = |key: &&Key| key.as_str().starts_with(prefix) && after.is_none_or(|after| *key > after);
         let rest: Vec<&Key> = state.keys().filter(wanted).collect();
-        let take = if limit == 0 {
-            rest.len()
-        } else {
-            limit.min(rest.len())
-        };
+        let take = if limit == 0 { rest.len() } else { limit.min(rest.len()) };
         let item = |key: &&Key| ((*key).clone(), state[*key].clone());
         Ok(Page {
             items: rest[..take].iter().map(item).collect(),
