@@ -4,6 +4,7 @@
 //! - [`authz`]: from a user and [`Attributes`] to a [`Decision`]; RBAC with Kubernetes' exact semantics.
 //! - [`quota`]: ResourceQuota, charged on the worst case, exact under concurrency.
 //! - [`audit`]: one record for each request that the policy selects, and for each that was refused.
+//! - [`restriction`]: what RBAC cannot say: workers write only what is theirs.
 //! - [`bootstrap`]: the roles that a fresh server starts with.
 //!
 //! # Guarantees
@@ -21,7 +22,9 @@ pub mod attributes;
 pub mod audit;
 pub mod authn;
 pub mod authz;
+pub mod bootstrap;
 pub mod quota;
+pub mod restriction;
 pub mod user;
 
 pub use attributes::{Attributes, Decision};
