@@ -44,7 +44,34 @@ impl FromStr for Revision {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         // Only what `Display` writes: no sign, no leading zero, no space; otherwise two texts would name one version.
-        let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
-        plain.then(|| text.parse().ok()).flatten().map(Self).ok_or_else(|| ParseRevisionError(text.to_owned()))
+        let plain =
+            !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+        plain
+            .then(|| text.parse().ok())
+            .flatten()
+            .map(Self)
+            .ok_or_else(|| ParseRevisionError(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn one_revision_has_one_text() {
+        for text in ["", "01", "-1", "+1", " 1", "1 ", "0x1", "18446744073709551616", "٣"] {
+            assert_eq!(text.parse::<Revision>(), Err(ParseRevisionError(text.to_owned())));
+        }
+        assert_eq!("0".parse(), Ok(Revision::ZERO));
+        assert_eq!(Revision::ZERO.next(), Revision::new(1));
+    }
+
+    proptest! {
+        #[test]
+        fn revisions_read_back(n: u64) {
+            prop_assert_eq!(Revision::new(n).to_string().parse(), Ok(Revision::new(n)));
+        }
     }
 }
