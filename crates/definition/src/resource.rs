@@ -61,8 +61,16 @@ impl Verb {
     }
 
     /// Every verb of an ordinary stored kind.
-    pub const STORED: &'static [Self] =
-        &[Self::Create, Self::Delete, Self::DeleteCollection, Self::Get, Self::List, Self::Patch, Self::Update, Self::Watch];
+    pub const STORED: &'static [Self] = &[
+        Self::Create,
+        Self::Delete,
+        Self::DeleteCollection,
+        Self::Get,
+        Self::List,
+        Self::Patch,
+        Self::Update,
+        Self::Watch,
+    ];
     /// What a part serves: it exists with its object, so it is neither created nor deleted.
     pub const PART: &'static [Self] = &[Self::Get, Self::Patch, Self::Update];
     /// What a virtual kind such as SubjectAccessReview serves.
@@ -251,7 +259,11 @@ impl ResourceDefinition {
 
     /// `v1` or `group/v1`.
     pub fn api_version(&self, version: &Version) -> String {
-        if self.group.is_empty() { version.name.to_string() } else { format!("{}/{}", self.group, version.name) }
+        if self.group.is_empty() {
+            version.name.to_string()
+        } else {
+            format!("{}/{}", self.group, version.name)
+        }
     }
 
     /// Whether objects of it are kept in the store.

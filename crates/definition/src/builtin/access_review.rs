@@ -26,10 +26,15 @@ pub(super) fn validate_attributes(review: &Value) -> Vec<FieldError> {
 
 /// A review about somebody else names whom.
 pub(super) fn validate_subject(review: &Value) -> Vec<FieldError> {
-    let nobody = review["spec"]["user"].as_str().is_none_or(str::is_empty) && review["spec"]["groups"].as_array().is_none_or(Vec::is_empty);
+    let nobody = review["spec"]["user"].as_str().is_none_or(str::is_empty)
+        && review["spec"]["groups"].as_array().is_none_or(Vec::is_empty);
     let mut errors = validate_attributes(review);
     if nobody {
-        errors.push(FieldError::invalid(Path::new("spec").child("user"), json!(""), "at least one of user or group must be specified"));
+        errors.push(FieldError::invalid(
+            Path::new("spec").child("user"),
+            json!(""),
+            "at least one of user or group must be specified",
+        ));
     }
     errors
 }
@@ -41,7 +46,10 @@ mod tests {
     #[test]
     fn asks_about_one_thing() {
         assert!(validate_subject(&json!({"spec": {"user": "a", "resourceAttributes": {}}})).is_empty());
-        let errors: Vec<String> = validate_subject(&json!({"spec": {}})).iter().map(ToString::to_string).collect();
+        let errors: Vec<String> = validate_subject(&json!({"spec": {}}))
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         assert_eq!(
             errors,
             [

@@ -15,13 +15,19 @@ pub(super) const MAX_SIZE: usize = 1024 * 1024;
 pub(super) fn definition() -> ResourceDefinition {
     Draft::new("", "v1", SCHEMA, "configmaps")
         .short_names(&["cm"])
-        .columns(vec![name_column(), computed("Data", doc(SCHEMA, "data"), DATA), age_column()])
+        .columns(vec![
+            name_column(),
+            computed("Data", doc(SCHEMA, "data"), DATA),
+            age_column(),
+        ])
         .validator(validate)
         .build()
 }
 
-const DATA: Printer =
-    Printer { name: "configmaps.data", print: |object, _| (count(object, "data") + count(object, "binaryData")).into() };
+const DATA: Printer = Printer {
+    name: "configmaps.data",
+    print: |object, _| (count(object, "data") + count(object, "binaryData")).into(),
+};
 
 fn count(object: &Value, field: &str) -> usize {
     entries(object, field).map_or(0, Map::len)
@@ -35,9 +41,17 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut errors = keys(new, "data");
     errors.extend(keys(new, "binaryData"));
     let (data, binary) = (entries(new, "data"), entries(new, "binaryData"));
-    for key in data.into_iter().flat_map(Map::keys).filter(|key| binary.is_some_and(|binary| binary.contains_key(*key))) {
+    for key in data
+        .into_iter()
+        .flat_map(Map::keys)
+        .filter(|key| binary.is_some_and(|binary| binary.contains_key(*key)))
+    {
         let path = Path::new("data").key(key);
-        errors.push(FieldError::invalid(&path, key.as_str(), "duplicate of key present in binaryData"));
+        errors.push(FieldError::invalid(
+            &path,
+            key.as_str(),
+            "duplicate of key present in binaryData",
+        ));
     }
     let size = text_size(data) + decoded_size(binary);
     if size > MAX_SIZE {
@@ -54,9 +68,16 @@ pub(super) fn keys(object: &Value, field: &str) -> Vec<FieldError> {
     let path = Path::new(field);
     let wrong = |key: &String| {
         let path = path.key(key);
-        names::config_map_key(key).into_iter().map(move |message| FieldError::invalid(&path, key.as_str(), message)).collect::<Vec<_>>()
+        names::config_map_key(key)
+            .into_iter()
+            .map(move |message| FieldError::invalid(&path, key.as_str(), message))
+            .collect::<Vec<_>>()
     };
-    entries(object, field).into_iter().flat_map(Map::keys).flat_map(wrong).collect()
+    entries(object, field)
+        .into_iter()
+        .flat_map(Map::keys)
+        .flat_map(wrong)
+        .collect()
 }
 
 /// What `immutable: true` on the old object forbids.
@@ -69,19 +90,42 @@ pub(super) fn immutable(new: &Value, old: &Value, fields: &[&str]) -> Vec<FieldE
     if new.get("immutable") != Some(&Value::Bool(true)) {
         errors.push(FieldError::forbidden("immutable", DETAIL));
     }
-    let changed = |field: &&&str| entries(new, field).filter(|m| !m.is_empty()) != entries(old, field).filter(|m| !m.is_empty());
-    errors.extend(fields.iter().filter(changed).map(|field| FieldError::forbidden(*field, DETAIL)));
+    let changed =
+        |field: &&&str| entries(new, field).filter(|m| !m.is_empty()) != entries(old, field).filter(|m| !m.is_empty());
+    errors.extend(
+        fields
+            .iter()
+            .filter(changed)
+            .map(|field| FieldError::forbidden(*field, DETAIL)),
+    );
     errors
 }
 
 fn text_size(data: Option<&Map<String, Value>>) -> usize {
-    data.into_iter().flat_map(Map::values).filter_map(Value::as_str).map(str::len).sum()
+    data.into_iter()
+        .flat_map(Map::values)
+        .filter_map(Value::as_str)
+        .map(str::len)
+        .sum()
 }
 
 /// The bytes that base64 texts stand for.
 pub(super) fn decoded_size(data: Option<&Map<String, Value>>) -> usize {
-    let bytes = |text: &str| text.len() / 4 * 3 - text.bytes().rev().take(2).filter(|b| *b == b'=').count().min(text.len() / 4 * 3);
-    data.into_iter().flat_map(Map::values).filter_map(Value::as_str).map(bytes).sum()
+    let bytes = |text: &str| {
+        text.len() / 4 * 3
+            - text
+                .bytes()
+                .rev()
+                .take(2)
+                .filter(|b| *b == b'=')
+                .count()
+                .min(text.len() / 4 * 3)
+    };
+    data.into_iter()
+        .flat_map(Map::values)
+        .filter_map(Value::as_str)
+        .map(bytes)
+        .sum()
 }
 
 #[cfg(test)]
@@ -97,8 +141,14 @@ mod tests {
     fn keys_are_file_names_and_unique() {
         let errors = texts(json!({"data": {"a b": "", "c": ""}, "binaryData": {"c": ""}}), None);
         assert_eq!(errors.len(), 2, "{errors:?}");
-        assert!(errors[0].starts_with("data[a b]: Invalid value: \"a b\": a valid config key must consist of"), "{errors:?}");
-        assert_eq!(errors[1], "data[c]: Invalid value: \"c\": duplicate of key present in binaryData");
+        assert!(
+            errors[0].starts_with("data[a b]: Invalid value: \"a b\": a valid config key must consist of"),
+            "{errors:?}"
+        );
+        assert_eq!(
+            errors[1],
+            "data[c]: Invalid value: \"c\": duplicate of key present in binaryData"
+        );
     }
 
     #[test]
@@ -117,8 +167,14 @@ mod tests {
 
     #[test]
     fn size() {
-        assert_eq!(decoded_size(json!({"a": "AA==", "b": "AAA=", "c": "AAAA", "d": ""}).as_object()), 6);
-        assert_eq!(texts(json!({"data": {"a": "x".repeat(MAX_SIZE)}}), None), Vec::<String>::new());
+        assert_eq!(
+            decoded_size(json!({"a": "AA==", "b": "AAA=", "c": "AAAA", "d": ""}).as_object()),
+            6
+        );
+        assert_eq!(
+            texts(json!({"data": {"a": "x".repeat(MAX_SIZE)}}), None),
+            Vec::<String>::new()
+        );
         assert_eq!(texts(json!({"data": {"a": "x".repeat(MAX_SIZE + 1)}}), None).len(), 1);
     }
 }

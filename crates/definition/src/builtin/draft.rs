@@ -55,7 +55,11 @@ impl Draft {
             defaulter: None,
             validator: None,
         };
-        Self { name: schema, defaults: Vec::new(), def }
+        Self {
+            name: schema,
+            defaults: Vec::new(),
+            def,
+        }
     }
 
     pub(super) fn cluster(mut self) -> Self {
@@ -89,7 +93,12 @@ impl Draft {
         self
     }
 
-    pub(super) fn action(mut self, name: &'static str, gvk: (&'static str, &'static str, &'static str), verbs: &'static [Verb]) -> Self {
+    pub(super) fn action(
+        mut self,
+        name: &'static str,
+        gvk: (&'static str, &'static str, &'static str),
+        verbs: &'static [Verb],
+    ) -> Self {
         self.version().actions.push(Action { name, gvk, verbs });
         self
     }
@@ -150,7 +159,9 @@ impl Draft {
     pub(super) fn build(mut self) -> ResourceDefinition {
         let mut schema = library::schema(&library::reference(self.name));
         for (field, value) in std::mem::take(&mut self.defaults) {
-            let Some(property) = schema.properties.get_mut(field) else { unreachable!("{} has no {field}", self.name) };
+            let Some(property) = schema.properties.get_mut(field) else {
+                unreachable!("{} has no {field}", self.name)
+            };
             Arc::make_mut(property).default = Some(value);
         }
         schema.properties.insert("metadata".to_owned(), library::object_meta());
@@ -188,7 +199,10 @@ fn meta_doc(field: &str) -> String {
 
 /// NAME
 pub(crate) fn name_column() -> Column {
-    Column { format: "name".to_owned(), ..text_column("Name", meta_doc("name"), Cell::Name) }
+    Column {
+        format: "name".to_owned(),
+        ..text_column("Name", meta_doc("name"), Cell::Name)
+    }
 }
 
 /// AGE
@@ -200,14 +214,25 @@ pub(super) fn age_column() -> Column {
 fn created_at() -> Column {
     const PRINTER: Printer = Printer {
         name: "created-at",
-        print: |object, _| object.pointer("/metadata/creationTimestamp").cloned().unwrap_or_else(|| "<unknown>".into()),
+        print: |object, _| {
+            object
+                .pointer("/metadata/creationTimestamp")
+                .cloned()
+                .unwrap_or_else(|| "<unknown>".into())
+        },
     };
-    Column { ty: "date".to_owned(), ..text_column("Created At", meta_doc("creationTimestamp"), Cell::Computed(PRINTER)) }
+    Column {
+        ty: "date".to_owned(),
+        ..text_column("Created At", meta_doc("creationTimestamp"), Cell::Computed(PRINTER))
+    }
 }
 
 /// AGE as custom resources have it when they name no columns.
 pub(crate) fn custom_age_column() -> Column {
-    Column { ty: "date".to_owned(), ..text_column("Age", meta_doc("creationTimestamp"), Cell::Age) }
+    Column {
+        ty: "date".to_owned(),
+        ..text_column("Age", meta_doc("creationTimestamp"), Cell::Age)
+    }
 }
 
 /// A column that a printer computes.

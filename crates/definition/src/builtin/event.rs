@@ -36,15 +36,53 @@ pub(super) fn definition() -> ResourceDefinition {
 pub(super) fn columns() -> Vec<Column> {
     let field = |field: &str| doc(SCHEMA, field);
     vec![
-        computed("Last Seen", field("lastTimestamp"), printer("events.lastseen", |event, now| json!(last_seen(event, now)))),
-        computed("Type", field("type"), printer("events.type", |event, _| json!(text(event, "type")))),
-        computed("Reason", field("reason"), printer("events.reason", |event, _| json!(text(event, "reason")))),
-        computed("Object", field("involvedObject"), printer("events.object", |event, _| json!(target(event)))),
-        wide(computed("Subobject", field("involvedObject"), printer("events.subobject", |event, _| json!(text(regarding(event), "fieldPath"))))),
-        wide(computed("Source", field("source"), printer("events.source", |event, _| json!(source(event))))),
-        computed("Message", field("message"), printer("events.message", |event, _| json!(message(event).trim()))),
-        wide(computed("First Seen", field("firstTimestamp"), printer("events.firstseen", |event, now| json!(first_seen(event, now))))),
-        wide(computed("Count", field("count"), printer("events.count", |event, _| json!(count(event))))),
+        computed(
+            "Last Seen",
+            field("lastTimestamp"),
+            printer("events.lastseen", |event, now| json!(last_seen(event, now))),
+        ),
+        computed(
+            "Type",
+            field("type"),
+            printer("events.type", |event, _| json!(text(event, "type"))),
+        ),
+        computed(
+            "Reason",
+            field("reason"),
+            printer("events.reason", |event, _| json!(text(event, "reason"))),
+        ),
+        computed(
+            "Object",
+            field("involvedObject"),
+            printer("events.object", |event, _| json!(target(event))),
+        ),
+        wide(computed(
+            "Subobject",
+            field("involvedObject"),
+            printer("events.subobject", |event, _| {
+                json!(text(regarding(event), "fieldPath"))
+            }),
+        )),
+        wide(computed(
+            "Source",
+            field("source"),
+            printer("events.source", |event, _| json!(source(event))),
+        )),
+        computed(
+            "Message",
+            field("message"),
+            printer("events.message", |event, _| json!(message(event).trim())),
+        ),
+        wide(computed(
+            "First Seen",
+            field("firstTimestamp"),
+            printer("events.firstseen", |event, now| json!(first_seen(event, now))),
+        )),
+        wide(computed(
+            "Count",
+            field("count"),
+            printer("events.count", |event, _| json!(count(event))),
+        )),
         wide(name_column()),
     ]
 }
@@ -82,7 +120,9 @@ fn target(event: &Value) -> String {
 fn source(event: &Value) -> String {
     let first = |a: &str, b: &str| if a.is_empty() { b.to_owned() } else { a.to_owned() };
     let source = either(event, "source", "deprecatedSource");
-    let reporter = either(event, "reportingComponent", "reportingController").as_str().unwrap_or_default();
+    let reporter = either(event, "reportingComponent", "reportingController")
+        .as_str()
+        .unwrap_or_default();
     let component = first(text(source, "component"), reporter);
     match first(text(source, "host"), text(event, "reportingInstance")) {
         instance if instance.is_empty() => component,
@@ -108,7 +148,13 @@ fn last_seen(event: &Value, now: Timestamp) -> String {
 /// An event without a count happened once.
 fn count(event: &Value) -> i64 {
     let series = event.pointer("/series/count").and_then(Value::as_i64);
-    series.or_else(|| either(event, "count", "deprecatedCount").as_i64().filter(|count| *count > 0)).unwrap_or(1)
+    series
+        .or_else(|| {
+            either(event, "count", "deprecatedCount")
+                .as_i64()
+                .filter(|count| *count > 0)
+        })
+        .unwrap_or(1)
 }
 
 /// An event lies in the namespace of what it is about; in `default` or `kube-system` when that has none.
@@ -123,7 +169,11 @@ fn validate(new: &Value, _old: Option<&Value>) -> Vec<FieldError> {
 }
 
 fn mismatch(about: &str) -> FieldError {
-    FieldError::invalid(Path::new("involvedObject").child("namespace"), about, "does not match event.namespace")
+    FieldError::invalid(
+        Path::new("involvedObject").child("namespace"),
+        about,
+        "does not match event.namespace",
+    )
 }
 
 #[cfg(test)]
@@ -133,7 +183,8 @@ mod tests {
     #[test]
     fn last_seen_prefers_the_series() {
         let now = "2026-01-01T01:00:00Z".parse().unwrap();
-        let mut event = json!({"eventTime": "2026-01-01T00:50:00.000000Z", "firstTimestamp": null, "lastTimestamp": null});
+        let mut event =
+            json!({"eventTime": "2026-01-01T00:50:00.000000Z", "firstTimestamp": null, "lastTimestamp": null});
         assert_eq!(last_seen(&event, now), "10m");
         event["lastTimestamp"] = json!("2026-01-01T00:59:00Z");
         assert_eq!(last_seen(&event, now), "60s");
@@ -143,9 +194,27 @@ mod tests {
 
     #[test]
     fn namespaces_agree() {
-        assert!(validate(&json!({"metadata": {"namespace": "a"}, "involvedObject": {"namespace": "a"}}), None).is_empty());
-        assert!(validate(&json!({"metadata": {"namespace": "default"}, "involvedObject": {}}), None).is_empty());
-        let errors = validate(&json!({"metadata": {"namespace": "b"}, "involvedObject": {"namespace": "a"}}), None);
-        assert_eq!(errors[0].to_string(), "involvedObject.namespace: Invalid value: \"a\": does not match event.namespace");
+        assert!(
+            validate(
+                &json!({"metadata": {"namespace": "a"}, "involvedObject": {"namespace": "a"}}),
+                None
+            )
+            .is_empty()
+        );
+        assert!(
+            validate(
+                &json!({"metadata": {"namespace": "default"}, "involvedObject": {}}),
+                None
+            )
+            .is_empty()
+        );
+        let errors = validate(
+            &json!({"metadata": {"namespace": "b"}, "involvedObject": {"namespace": "a"}}),
+            None,
+        );
+        assert_eq!(
+            errors[0].to_string(),
+            "involvedObject.namespace: Invalid value: \"a\": does not match event.namespace"
+        );
     }
 }

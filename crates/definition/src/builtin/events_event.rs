@@ -25,7 +25,11 @@ pub(super) fn definition() -> ResourceDefinition {
             "type",
         ])
         .validator(validate)
-        .view(View { group: "", from_stored, to_stored })
+        .view(View {
+            group: "",
+            from_stored,
+            to_stored,
+        })
         .build()
 }
 
@@ -48,7 +52,11 @@ fn to_stored(event: &mut Value) {
     rename(event, "v1", |(core, events)| (events, core));
 }
 
-fn rename(event: &mut Value, api_version: &str, direction: fn(&(&'static str, &'static str)) -> (&'static str, &'static str)) {
+fn rename(
+    event: &mut Value,
+    api_version: &str,
+    direction: fn(&(&'static str, &'static str)) -> (&'static str, &'static str),
+) {
     let Some(event) = event.as_object_mut() else { return };
     for (from, to) in NAMES.iter().map(direction) {
         if let Some(value) = event.remove(from) {
@@ -81,7 +89,11 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
         errors.push(FieldError::invalid("type", text("type"), "has invalid value: "));
     }
     if text("note").len() > MAX_NOTE {
-        errors.push(FieldError::invalid(Path::new("note"), "", "can have at most 1024 bytes"));
+        errors.push(FieldError::invalid(
+            Path::new("note"),
+            "",
+            "can have at most 1024 bytes",
+        ));
     }
     errors
 }

@@ -30,14 +30,30 @@ static INDEX: LazyLock<BTreeMap<&'static str, Entry>> = LazyLock::new(|| DOCUMEN
 fn entry(line: &'static str) -> Option<(&'static str, Entry)> {
     let (name, text) = line.strip_prefix('"')?.split_once("\":")?;
     let text = text.strip_suffix(',').unwrap_or(text);
-    Some((name, Entry { text, parsed: OnceLock::new() }))
+    Some((
+        name,
+        Entry {
+            text,
+            parsed: OnceLock::new(),
+        },
+    ))
 }
 
 /// The definition with this name. Its `$ref`s start with [`REFERENCE`].
 pub fn definition(name: &str) -> Option<&'static Value> {
     let entry = INDEX.get(name)?;
     // the document is compiled in and a test parses all of it
-    Some(entry.parsed.get_or_init(|| serde_json::from_str(entry.text).unwrap_or(Value::Null)))
+    Some(
+        entry
+            .parsed
+            .get_or_init(|| serde_json::from_str(entry.text).unwrap_or(Value::Null)),
+    )
+}
+
+/// The SHA-256 of the compiled-in document.
+pub(crate) fn digest() -> [u8; 32] {
+    use sha2::{Digest as _, Sha256};
+    Sha256::digest(DOCUMENT).into()
 }
 
 /// The names of all definitions, sorted.

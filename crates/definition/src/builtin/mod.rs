@@ -55,3 +55,6 @@ pub fn all() -> Vec<ResourceDefinition> {
         lease::definition(),
     ]
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,15 @@ use crate::resource::{NameRule, ResourceDefinition, Verb};
 use crate::table::Printer;
 
 /// Namespaces cannot be deleted as a collection.
-const VERBS: &[Verb] = &[Verb::Create, Verb::Delete, Verb::Get, Verb::List, Verb::Patch, Verb::Update, Verb::Watch];
+const VERBS: &[Verb] = &[
+    Verb::Create,
+    Verb::Delete,
+    Verb::Get,
+    Verb::List,
+    Verb::Patch,
+    Verb::Update,
+    Verb::Watch,
+];
 /// Says in a label what the name is, so that selectors can name namespaces.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
@@ -20,7 +28,11 @@ pub(super) fn definition() -> ResourceDefinition {
         .names(NameRule::Label)
         .status()
         .action("finalize", ("", "v1", "Namespace"), &[Verb::Update])
-        .columns(vec![name_column(), computed("Status", "The status of the namespace".to_owned(), STATUS), age_column()])
+        .columns(vec![
+            name_column(),
+            computed("Status", "The status of the namespace".to_owned(), STATUS),
+            age_column(),
+        ])
         .selectable_fields(&["status.phase"])
         .default("spec", json!({}))
         .default("status", json!({}))
@@ -28,13 +40,17 @@ pub(super) fn definition() -> ResourceDefinition {
         .build()
 }
 
-const STATUS: Printer =
-    Printer { name: "namespaces.status", print: |object, _| object.pointer("/status/phase").cloned().unwrap_or_else(|| json!("")) };
+const STATUS: Printer = Printer {
+    name: "namespaces.status",
+    print: |object, _| object.pointer("/status/phase").cloned().unwrap_or_else(|| json!("")),
+};
 
 fn default(namespace: &mut Value) {
     let name = object::name(namespace).to_owned();
     if !name.is_empty()
-        && let Value::Object(labels) = object::metadata_mut(namespace).entry("labels").or_insert_with(|| json!({}))
+        && let Value::Object(labels) = object::metadata_mut(namespace)
+            .entry("labels")
+            .or_insert_with(|| json!({}))
     {
         labels.insert(NAME_LABEL.to_owned(), Value::String(name));
     }
@@ -51,7 +67,10 @@ mod tests {
     fn the_name_becomes_a_label() {
         let mut namespace = json!({"metadata": {"name": "a", "labels": {NAME_LABEL: "b"}}, "status": {}});
         default(&mut namespace);
-        assert_eq!(namespace, json!({"metadata": {"name": "a", "labels": {NAME_LABEL: "a"}}, "status": {"phase": "Active"}}));
+        assert_eq!(
+            namespace,
+            json!({"metadata": {"name": "a", "labels": {NAME_LABEL: "a"}}, "status": {"phase": "Active"}})
+        );
     }
 
     #[test]

@@ -12,7 +12,9 @@ pub(super) const GROUP: &str = "rbac.authorization.k8s.io";
 
 /// A kind of the group: names are path segments (`system:node-proxier`), and PUT creates.
 pub(super) fn draft(schema: &'static str, plural: &str) -> Draft {
-    Draft::new(GROUP, "v1", schema, plural).names(NameRule::PathSegment).create_on_update()
+    Draft::new(GROUP, "v1", schema, plural)
+        .names(NameRule::PathSegment)
+        .create_on_update()
 }
 
 /// NAME ROLE AGE, and who is bound with `-o wide`.
@@ -23,18 +25,36 @@ pub(super) fn binding_columns(schema: &str, what: &str) -> Vec<Column> {
         age_column(),
         wide(computed("Users", format!("Users in the {what}"), USERS)),
         wide(computed("Groups", format!("Groups in the {what}"), GROUPS)),
-        wide(computed("ServiceAccounts", format!("ServiceAccounts in the {what}"), SERVICE_ACCOUNTS)),
+        wide(computed(
+            "ServiceAccounts",
+            format!("ServiceAccounts in the {what}"),
+            SERVICE_ACCOUNTS,
+        )),
     ]
 }
 
 const ROLE: Printer = Printer {
     name: "rbac.role",
-    print: |object, _| json!(format!("{}/{}", text(&object["roleRef"], "kind"), text(&object["roleRef"], "name"))),
+    print: |object, _| {
+        json!(format!(
+            "{}/{}",
+            text(&object["roleRef"], "kind"),
+            text(&object["roleRef"], "name")
+        ))
+    },
 };
-const USERS: Printer = Printer { name: "rbac.users", print: |object, _| json!(subjects(object, "User")) };
-const GROUPS: Printer = Printer { name: "rbac.groups", print: |object, _| json!(subjects(object, "Group")) };
-const SERVICE_ACCOUNTS: Printer =
-    Printer { name: "rbac.serviceaccounts", print: |object, _| json!(subjects(object, "ServiceAccount")) };
+const USERS: Printer = Printer {
+    name: "rbac.users",
+    print: |object, _| json!(subjects(object, "User")),
+};
+const GROUPS: Printer = Printer {
+    name: "rbac.groups",
+    print: |object, _| json!(subjects(object, "Group")),
+};
+const SERVICE_ACCOUNTS: Printer = Printer {
+    name: "rbac.serviceaccounts",
+    print: |object, _| json!(subjects(object, "ServiceAccount")),
+};
 
 fn text<'a>(object: &'a Value, field: &str) -> &'a str {
     object.get(field).and_then(Value::as_str).unwrap_or_default()
@@ -53,20 +73,33 @@ fn subjects(binding: &Value, kind: &str) -> String {
         ("ServiceAccount", namespace) if !namespace.is_empty() => format!("{namespace}/{}", text(subject, "name")),
         _ => text(subject, "name").to_owned(),
     };
-    items(binding, "subjects").filter(|subject| text(subject, "kind") == kind).map(name).collect::<Vec<_>>().join(", ")
+    items(binding, "subjects")
+        .filter(|subject| text(subject, "kind") == kind)
+        .map(name)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// The API groups that a binding may leave out.
 pub(super) fn default_binding(binding: &mut Value) {
     let fill = |reference: &mut Map<String, Value>, group: &str| {
-        if reference.get("apiGroup").and_then(Value::as_str).is_none_or(str::is_empty) {
+        if reference
+            .get("apiGroup")
+            .and_then(Value::as_str)
+            .is_none_or(str::is_empty)
+        {
             reference.insert("apiGroup".to_owned(), json!(group));
         }
     };
     if let Some(Value::Object(role)) = binding.get_mut("roleRef") {
         fill(role, GROUP);
     }
-    for subject in binding.get_mut("subjects").and_then(Value::as_array_mut).into_iter().flatten() {
+    for subject in binding
+        .get_mut("subjects")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
         let is_principal = matches!(text(subject, "kind"), "User" | "Group");
         if let (true, Value::Object(subject)) = (is_principal, subject) {
             fill(subject, GROUP);
@@ -77,51 +110,90 @@ pub(super) fn default_binding(binding: &mut Value) {
 /// The rules of a Role (`namespaced`) or ClusterRole.
 pub(super) fn validate_rules(role: &Value, namespaced: bool) -> Vec<FieldError> {
     let path = Path::new("rules");
-    items(role, "rules").enumerate().flat_map(|(at, rule)| validate_rule(rule, namespaced, &path.index(at))).collect()
+    items(role, "rules")
+        .enumerate()
+        .flat_map(|(at, rule)| validate_rule(rule, namespaced, &path.index(at)))
+        .collect()
 }
 
 fn validate_rule(rule: &Value, namespaced: bool, path: &Path) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if is_empty(rule, "verbs") {
-        errors.push(FieldError::required(path.child("verbs"), "verbs must contain at least one value"));
+        errors.push(FieldError::required(
+            path.child("verbs"),
+            "verbs must contain at least one value",
+        ));
     }
     if !is_empty(rule, "nonResourceURLs") {
         let urls = || (path.child("nonResourceURLs"), rule["nonResourceURLs"].clone());
         if namespaced {
             let (path, value) = urls();
-            errors.push(FieldError::invalid(path, value, "namespaced rules cannot apply to non-resource URLs"));
+            errors.push(FieldError::invalid(
+                path,
+                value,
+                "namespaced rules cannot apply to non-resource URLs",
+            ));
         }
-        if ["apiGroups", "resources", "resourceNames"].iter().any(|field| !is_empty(rule, field)) {
+        if ["apiGroups", "resources", "resourceNames"]
+            .iter()
+            .any(|field| !is_empty(rule, field))
+        {
             let (path, value) = urls();
-            errors.push(FieldError::invalid(path, value, "rules cannot apply to both regular resources and non-resource URLs"));
+            errors.push(FieldError::invalid(
+                path,
+                value,
+                "rules cannot apply to both regular resources and non-resource URLs",
+            ));
         }
         return errors;
     }
     if is_empty(rule, "apiGroups") {
-        errors.push(FieldError::required(path.child("apiGroups"), "resource rules must supply at least one api group"));
+        errors.push(FieldError::required(
+            path.child("apiGroups"),
+            "resource rules must supply at least one api group",
+        ));
     }
     if is_empty(rule, "resources") {
-        errors.push(FieldError::required(path.child("resources"), "resource rules must supply at least one resource"));
+        errors.push(FieldError::required(
+            path.child("resources"),
+            "resource rules must supply at least one resource",
+        ));
     }
     errors
 }
 
 /// A RoleBinding (`namespaced`) or ClusterRoleBinding. What it binds cannot change: it would silently hand out other rights.
 pub(super) fn validate_binding(new: &Value, old: Option<&Value>, namespaced: bool) -> Vec<FieldError> {
-    let kinds: &[&str] = if namespaced { &["Role", "ClusterRole"] } else { &["ClusterRole"] };
+    let kinds: &[&str] = if namespaced {
+        &["Role", "ClusterRole"]
+    } else {
+        &["ClusterRole"]
+    };
     let (role, path) = (&new["roleRef"], Path::new("roleRef"));
     let mut errors = Vec::new();
     if text(role, "apiGroup") != GROUP {
-        errors.push(FieldError::not_supported(path.child("apiGroup"), text(role, "apiGroup"), [GROUP]));
+        errors.push(FieldError::not_supported(
+            path.child("apiGroup"),
+            text(role, "apiGroup"),
+            [GROUP],
+        ));
     }
     if !kinds.contains(&text(role, "kind")) {
-        errors.push(FieldError::not_supported(path.child("kind"), text(role, "kind"), kinds.iter().copied()));
+        errors.push(FieldError::not_supported(
+            path.child("kind"),
+            text(role, "kind"),
+            kinds.iter().copied(),
+        ));
     }
     let name = text(role, "name");
     if name.is_empty() {
         errors.push(FieldError::required(path.child("name"), ""));
     } else {
-        errors.extend(names::path_segment(name).into_iter().map(|message| FieldError::invalid(path.child("name"), name, message)));
+        errors.extend(
+            names::path_segment(name)
+                .into_iter()
+                .map(|message| FieldError::invalid(path.child("name"), name, message)),
+        );
     }
     let subjects = Path::new("subjects");
     for (at, subject) in items(new, "subjects").enumerate() {
@@ -154,7 +226,11 @@ fn validate_subject(subject: &Value, namespaced: bool, path: &Path) -> Vec<Field
         }
         "User" | "Group" if group == GROUP => {}
         "User" | "Group" => errors.push(FieldError::not_supported(path.child("apiGroup"), group, [GROUP])),
-        _ => errors.push(FieldError::not_supported(path.child("kind"), kind, ["ServiceAccount", "User", "Group"])),
+        _ => errors.push(FieldError::not_supported(
+            path.child("kind"),
+            kind,
+            ["ServiceAccount", "User", "Group"],
+        )),
     }
     errors
 }
@@ -205,7 +281,12 @@ mod tests {
         let mut old = binding.clone();
         old["roleRef"]["name"] = json!("edit");
         let errors = texts(validate_binding(&binding, Some(&old), true));
-        assert!(errors.iter().any(|e| e.starts_with("roleRef: Invalid value: ") && e.ends_with(": cannot change roleRef")), "{errors:?}");
+        assert!(
+            errors
+                .iter()
+                .any(|e| e.starts_with("roleRef: Invalid value: ") && e.ends_with(": cannot change roleRef")),
+            "{errors:?}"
+        );
     }
 
     #[test]

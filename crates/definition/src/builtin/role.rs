@@ -4,5 +4,7 @@ use super::rbac;
 use crate::resource::ResourceDefinition;
 
 pub(super) fn definition() -> ResourceDefinition {
-    rbac::draft("io.k8s.api.rbac.v1.Role", "roles").validator(|new, _| rbac::validate_rules(new, true)).build()
+    rbac::draft("io.k8s.api.rbac.v1.Role", "roles")
+        .validator(|new, _| rbac::validate_rules(new, true))
+        .build()
 }

@@ -28,8 +28,14 @@ pub(super) fn definition() -> ResourceDefinition {
         .build()
 }
 
-const TYPE: Printer = Printer { name: "secrets.type", print: |object, _| json!(ty(object)) };
-const DATA: Printer = Printer { name: "secrets.data", print: |object, _| entries(object, "data").map_or(0, Map::len).into() };
+const TYPE: Printer = Printer {
+    name: "secrets.type",
+    print: |object, _| json!(ty(object)),
+};
+const DATA: Printer = Printer {
+    name: "secrets.data",
+    print: |object, _| entries(object, "data").map_or(0, Map::len).into(),
+};
 
 fn ty(secret: &Value) -> &str {
     secret.get("type").and_then(Value::as_str).unwrap_or_default()
@@ -38,7 +44,9 @@ fn ty(secret: &Value) -> &str {
 /// `stringData` is for writing only: it becomes `data`, over what `data` says.
 fn encode_string_data(secret: &mut Value) {
     let Some(secret) = secret.as_object_mut() else { return };
-    let Some(Value::Object(texts)) = secret.remove("stringData") else { return };
+    let Some(Value::Object(texts)) = secret.remove("stringData") else {
+        return;
+    };
     if let Value::Object(data) = secret.entry("data").or_insert_with(|| json!({})) {
         for (key, text) in texts {
             data.insert(key, Value::String(STANDARD.encode(text.as_str().unwrap_or_default())));
@@ -61,12 +69,22 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
         _ => &[],
     };
     let present = |key: &str| data.is_some_and(|data| data.contains_key(key));
-    errors.extend(required.iter().filter(|key| !present(key)).map(|key| FieldError::required(Path::new("data").key(key), "")));
+    errors.extend(
+        required
+            .iter()
+            .filter(|key| !present(key))
+            .map(|key| FieldError::required(Path::new("data").key(key), "")),
+    );
     if ty(new) == "kubernetes.io/basic-auth" && !present("username") && !present("password") {
         errors.extend(["username", "password"].map(|key| FieldError::required(Path::new("data").key(key), "")));
     }
-    if ty(new) == "kubernetes.io/service-account-token" && object::annotation(new, SERVICE_ACCOUNT).is_none_or(str::is_empty) {
-        errors.push(FieldError::required(Path::new("metadata").child("annotations").key(SERVICE_ACCOUNT), ""));
+    if ty(new) == "kubernetes.io/service-account-token"
+        && object::annotation(new, SERVICE_ACCOUNT).is_none_or(str::is_empty)
+    {
+        errors.push(FieldError::required(
+            Path::new("metadata").child("annotations").key(SERVICE_ACCOUNT),
+            "",
+        ));
     }
     if let Some(old) = old {
         if ty(new) != ty(old) {
@@ -83,7 +101,10 @@ fn not_base64(data: Option<&Map<String, Value>>) -> impl Iterator<Item = FieldEr
     let bad = |(key, value): (&String, &Value)| {
         let text = value.as_str()?;
         let path = Path::new("data").key(key);
-        STANDARD.decode(text).err().map(|error| FieldError::invalid(path, "<redacted>", format!("illegal base64 data: {error}")))
+        STANDARD
+            .decode(text)
+            .err()
+            .map(|error| FieldError::invalid(path, "<redacted>", format!("illegal base64 data: {error}")))
     };
     data.into_iter().flatten().filter_map(bad)
 }
@@ -102,7 +123,10 @@ mod tests {
     #[test]
     fn types_require_keys() {
         let errors = validate(&json!({"type": "kubernetes.io/tls", "data": {"tls.crt": ""}}), None);
-        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), ["data[tls.key]: Required value"]);
+        assert_eq!(
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["data[tls.key]: Required value"]
+        );
         assert!(validate(&json!({"type": "Opaque"}), None).is_empty());
     }
 

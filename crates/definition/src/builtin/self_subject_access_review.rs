@@ -5,8 +5,14 @@ use super::draft::Draft;
 use crate::resource::ResourceDefinition;
 
 pub(super) fn definition() -> ResourceDefinition {
-    Draft::new(access_review::GROUP, "v1", "io.k8s.api.authorization.v1.SelfSubjectAccessReview", "selfsubjectaccessreviews")
-        .review().cluster()
-        .validator(|new, _| access_review::validate_attributes(new))
-        .build()
+    Draft::new(
+        access_review::GROUP,
+        "v1",
+        "io.k8s.api.authorization.v1.SelfSubjectAccessReview",
+        "selfsubjectaccessreviews",
+    )
+    .review()
+    .cluster()
+    .validator(|new, _| access_review::validate_attributes(new))
+    .build()
 }

@@ -4,5 +4,13 @@ use super::draft::Draft;
 use crate::resource::ResourceDefinition;
 
 pub(super) fn definition() -> ResourceDefinition {
-    Draft::new("authentication.k8s.io", "v1", "io.k8s.api.authentication.v1.SelfSubjectReview", "selfsubjectreviews").review().cluster().build()
+    Draft::new(
+        "authentication.k8s.io",
+        "v1",
+        "io.k8s.api.authentication.v1.SelfSubjectReview",
+        "selfsubjectreviews",
+    )
+    .review()
+    .cluster()
+    .build()
 }

@@ -29,12 +29,18 @@ pub fn human(seconds: i64) -> String {
 }
 
 fn pair(major: i64, unit: char, minor: i64, small: char) -> String {
-    if minor == 0 { format!("{major}{unit}") } else { format!("{major}{unit}{minor}{small}") }
+    if minor == 0 {
+        format!("{major}{unit}")
+    } else {
+        format!("{major}{unit}{minor}{small}")
+    }
 }
 
 /// The age of an RFC 3339 time. `<unknown>` where there is none, `<invalid>` where it is none.
 pub fn age(time: Option<&str>, now: Timestamp) -> String {
-    let Some(time) = time else { return "<unknown>".to_owned() };
+    let Some(time) = time else {
+        return "<unknown>".to_owned();
+    };
     match time.parse::<Timestamp>() {
         Ok(time) => human(seconds_between(time, now)),
         Err(_) => "<invalid>".to_owned(),

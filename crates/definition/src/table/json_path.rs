@@ -29,7 +29,11 @@ enum Step {
     Field(String),
     Fields(Vec<String>),
     Items(Vec<i64>),
-    Slice { start: Option<i64>, end: Option<i64>, step: i64 },
+    Slice {
+        start: Option<i64>,
+        end: Option<i64>,
+        step: i64,
+    },
     Wildcard,
     Descend,
     Filter(Filter),
@@ -64,7 +68,10 @@ impl JsonPath {
     /// Where the text is not of the dialect.
     pub fn compile(text: &str) -> Result<Self, JsonPathError> {
         let inner = text.strip_prefix('{').and_then(|t| t.strip_suffix('}'));
-        let mut parser = Parser { text: inner.unwrap_or(text), at: 0 };
+        let mut parser = Parser {
+            text: inner.unwrap_or(text),
+            at: 0,
+        };
         parser.take_if('$');
         let steps = parser.steps()?;
         if parser.at < parser.text.len() {
@@ -92,7 +99,14 @@ impl JsonPath {
         for (at, step) in self.steps.iter().enumerate() {
             match step {
                 Step::Field(name) => value = value.get(name)?,
-                _ => return Self { steps: self.steps[at..].to_vec() }.find(value).into_iter().next(),
+                _ => {
+                    return Self {
+                        steps: self.steps[at..].to_vec(),
+                    }
+                    .find(value)
+                    .into_iter()
+                    .next();
+                }
             }
         }
         Some(value)
@@ -117,11 +131,16 @@ impl Step {
             Self::Fields(names) => found.extend(names.iter().filter_map(|name| value.get(name))),
             Self::Items(indices) => {
                 let Value::Array(items) = value else { return };
-                found.extend(indices.iter().filter_map(|index| items.get(position(*index, items.len())?)));
+                found.extend(
+                    indices
+                        .iter()
+                        .filter_map(|index| items.get(position(*index, items.len())?)),
+                );
             }
             Self::Slice { start, end, step } => {
                 let Value::Array(items) = value else { return };
-                let bound = |index: i64| position(index, items.len()).unwrap_or(if index < 0 { 0 } else { items.len() });
+                let bound =
+                    |index: i64| position(index, items.len()).unwrap_or(if index < 0 { 0 } else { items.len() });
                 let (from, to) = (start.map_or(0, bound), end.map_or(items.len(), bound));
                 let step = usize::try_from(*step).unwrap_or(1).max(1);
                 found.extend(items.iter().take(to.min(items.len())).skip(from).step_by(step));
@@ -154,8 +173,12 @@ fn descend<'v>(value: &'v Value, found: &mut Vec<&'v Value>) {
 impl Filter {
     fn accepts(&self, item: &Value) -> bool {
         let left = self.left.value(item);
-        let Some((comparison, right)) = &self.test else { return left.is_some() };
-        let (Some(left), Some(right)) = (left, right.value(item)) else { return false };
+        let Some((comparison, right)) = &self.test else {
+            return left.is_some();
+        };
+        let (Some(left), Some(right)) = (left, right.value(item)) else {
+            return false;
+        };
         comparison.holds(left, right)
     }
 }
@@ -220,7 +243,11 @@ impl Parser<'_> {
     }
 
     fn expect(&mut self, wanted: char, what: &'static str) -> Result<(), JsonPathError> {
-        if self.take_if(wanted) { Ok(()) } else { Err(self.error(what)) }
+        if self.take_if(wanted) {
+            Ok(())
+        } else {
+            Err(self.error(what))
+        }
     }
 
     fn spaces(&mut self) {
@@ -270,7 +297,11 @@ impl Parser<'_> {
                 }
             }
         }
-        if name.is_empty() { Err(self.error("expected a field name")) } else { Ok(Step::Field(name)) }
+        if name.is_empty() {
+            Err(self.error("expected a field name"))
+        } else {
+            Ok(Step::Field(name))
+        }
     }
 
     /// What stands between `[` and `]`, and the `]`.
@@ -303,11 +334,17 @@ impl Parser<'_> {
             self.spaces();
             names.push(self.quoted()?);
         }
-        Ok(if names.len() == 1 { Step::Field(names.swap_remove(0)) } else { Step::Fields(names) })
+        Ok(if names.len() == 1 {
+            Step::Field(names.swap_remove(0))
+        } else {
+            Step::Fields(names)
+        })
     }
 
     fn quoted(&mut self) -> Result<String, JsonPathError> {
-        let Some(quote @ ('\'' | '"')) = self.peek() else { return Err(self.error("expected a quoted text")) };
+        let Some(quote @ ('\'' | '"')) = self.peek() else {
+            return Err(self.error("expected a quoted text"));
+        };
         self.at += 1;
         let mut text = String::new();
         while let Some(c) = self.peek() {
@@ -340,7 +377,11 @@ impl Parser<'_> {
             if step < 1 {
                 return Err(self.error("step must be positive"));
             }
-            return Ok(Step::Slice { start: parts[0], end: parts[1], step });
+            return Ok(Step::Slice {
+                start: parts[0],
+                end: parts[1],
+                step,
+            });
         }
         let mut indices = vec![first.ok_or_else(|| self.error("expected an index"))?];
         while self.take_if(',') {
@@ -359,7 +400,10 @@ impl Parser<'_> {
         if self.at == start {
             return Ok(None);
         }
-        self.text[start..self.at].parse().map(Some).map_err(|_| JsonPathError { what: "invalid index", offset: start })
+        self.text[start..self.at].parse().map(Some).map_err(|_| JsonPathError {
+            what: "invalid index",
+            offset: start,
+        })
     }
 
     fn filter(&mut self) -> Result<Filter, JsonPathError> {
@@ -374,7 +418,10 @@ impl Parser<'_> {
         self.spaces();
         let left = self.operand()?;
         self.spaces();
-        let comparison = COMPARISONS.iter().find(|(text, _)| self.take_text(text)).map(|(_, comparison)| *comparison);
+        let comparison = COMPARISONS
+            .iter()
+            .find(|(text, _)| self.take_text(text))
+            .map(|(_, comparison)| *comparison);
         let test = match comparison {
             None => None,
             Some(comparison) => {
@@ -395,12 +442,12 @@ impl Parser<'_> {
         }
         let rest = &self.text[self.at..];
         let end = rest.find([')', ' ', '=', '!', '<', '>']).unwrap_or(rest.len());
-        let literal = serde_json::from_str(&rest[..end]).map_err(|_| self.error("expected @, a quoted text or a number"))?;
+        let literal =
+            serde_json::from_str(&rest[..end]).map_err(|_| self.error("expected @, a quoted text or a number"))?;
         self.at += end;
         Ok(Operand::Literal(literal))
     }
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -458,14 +505,28 @@ mod tests {
 
     #[test]
     fn refuses() {
-        for path in ["spec", ".spec[", ".spec[a]", ".spec[?(@.a==)]", ".spec['a]", ".a..", ".spec]", "{.spec", ".l[::0]", ".l[99999999999999999999]"] {
+        for path in [
+            "spec",
+            ".spec[",
+            ".spec[a]",
+            ".spec[?(@.a==)]",
+            ".spec['a]",
+            ".a..",
+            ".spec]",
+            "{.spec",
+            ".l[::0]",
+            ".l[99999999999999999999]",
+        ] {
             assert!(JsonPath::compile(path).is_err(), "{path}");
         }
     }
 
     #[test]
     fn plain_fields() {
-        assert_eq!(JsonPath::compile(".spec.replicas").unwrap().fields(), Some(vec!["spec", "replicas"]));
+        assert_eq!(
+            JsonPath::compile(".spec.replicas").unwrap().fields(),
+            Some(vec!["spec", "replicas"])
+        );
         assert_eq!(JsonPath::compile(".spec.list[0]").unwrap().fields(), None);
     }
 }

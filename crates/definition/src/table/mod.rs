@@ -80,7 +80,11 @@ pub fn render<'a>(
     objects: impl Iterator<Item = &'a Value>,
     options: &Options,
 ) -> Value {
-    let headers = if options.no_headers { Value::Null } else { column_definitions(version) };
+    let headers = if options.no_headers {
+        Value::Null
+    } else {
+        column_definitions(version)
+    };
     let rows: Vec<Value> = objects.map(|object| row(def, version, object, options)).collect();
     json!({
         "kind": "Table",
@@ -106,7 +110,11 @@ pub fn column_definitions(version: &Version) -> Value {
 }
 
 fn row(def: &ResourceDefinition, version: &Version, object: &Value, options: &Options) -> Value {
-    let cells: Vec<Value> = version.columns.iter().map(|column| cell(column, object, options.now)).collect();
+    let cells: Vec<Value> = version
+        .columns
+        .iter()
+        .map(|column| cell(column, object, options.now))
+        .collect();
     let object = match options.include_object {
         IncludeObject::None => return json!({"cells": cells}),
         IncludeObject::Metadata => partial_object_metadata(object),
@@ -119,7 +127,8 @@ fn row(def: &ResourceDefinition, version: &Version, object: &Value, options: &Op
 fn whole(def: &ResourceDefinition, version: &Version, object: &Value) -> Value {
     let mut object = object.clone();
     if let Value::Object(map) = &mut object {
-        map.entry("apiVersion").or_insert_with(|| Value::String(def.api_version(version)));
+        map.entry("apiVersion")
+            .or_insert_with(|| Value::String(def.api_version(version)));
         map.entry("kind").or_insert_with(|| Value::String(def.kind.to_string()));
     }
     object
@@ -148,7 +157,9 @@ fn cell(column: &Column, object: &Value, now: Timestamp) -> Value {
     match &column.cell {
         Cell::Name => object.pointer("/metadata/name").cloned().unwrap_or_else(|| json!("")),
         Cell::Age => json!(duration::age(creation(object), now)),
-        Cell::Path(path) => path.first(object).map_or(Value::Null, |value| typed(&column.ty, value, now)),
+        Cell::Path(path) => path
+            .first(object)
+            .map_or(Value::Null, |value| typed(&column.ty, value, now)),
         Cell::Computed(printer) => (printer.print)(object, now),
     }
 }
@@ -164,7 +175,9 @@ fn typed(ty: &str, value: &Value, now: Timestamp) -> Value {
         ("string", Value::String(text)) => json!(text),
         ("string", value) => json!(value.to_string()),
         // Go's conversion, which cuts towards zero
-        ("integer", Value::Number(number)) => number.as_i64().map_or_else(|| json!(number.as_f64().map(|n| n as i64)), Value::from),
+        ("integer", Value::Number(number)) => number
+            .as_i64()
+            .map_or_else(|| json!(number.as_f64().map(|n| n as i64)), Value::from),
         ("number", Value::Number(_)) | ("boolean", Value::Bool(_)) => value.clone(),
         ("date", Value::String(time)) => json!(duration::age(Some(time), now)),
         _ => Value::Null,
