@@ -45,12 +45,15 @@ pub(crate) struct Group<'d> {
 pub(crate) struct GroupVersion<'d> {
     pub(crate) name: &'d str,
     /// By plural name.
-    pub(crate) resources: Vec<(&'d ResourceDefinition, &'d Version)>,
+    pub(crate) resources: Resources<'d>,
 }
+
+/// Kinds, each with one of its versions.
+pub(crate) type Resources<'d> = Vec<(&'d ResourceDefinition, &'d Version)>;
 
 /// Every served group, core first, then by [`priority`] and name.
 pub(crate) fn groups(defs: &[Arc<ResourceDefinition>]) -> Vec<Group<'_>> {
-    let mut found: BTreeMap<&str, BTreeMap<&str, Vec<(&ResourceDefinition, &Version)>>> = BTreeMap::new();
+    let mut found: BTreeMap<&str, BTreeMap<&str, Resources<'_>>> = BTreeMap::new();
     for def in defs {
         for version in def.versions.iter().filter(|version| version.served) {
             found
@@ -69,7 +72,7 @@ pub(crate) fn groups(defs: &[Arc<ResourceDefinition>]) -> Vec<Group<'_>> {
     groups
 }
 
-fn group<'d>(name: &'d str, versions: BTreeMap<&'d str, Vec<(&'d ResourceDefinition, &'d Version)>>) -> Group<'d> {
+fn group<'d>(name: &'d str, versions: BTreeMap<&'d str, Resources<'d>>) -> Group<'d> {
     let mut versions: Vec<GroupVersion<'d>> = versions
         .into_iter()
         .map(|(name, mut resources)| {
