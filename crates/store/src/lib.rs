@@ -31,7 +31,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 pub use setpoint_meta::Revision;
 
-#[cfg(feature = "conformance")]
+#[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod memory;
 
