@@ -13,3 +13,4 @@
 //! | `Worker.lifecycle` | the worker-lifecycle reconciler |
 
 pub mod kinds;
+pub mod placement;

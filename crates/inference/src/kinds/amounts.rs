@@ -88,9 +88,7 @@ fn parse_milli(text: &str, expected: &'static str) -> Result<u128, AmountError> 
     {
         return Err(refuse());
     }
-    let milli: u128 = format!("{whole}{fraction:0<3}")
-        .parse()
-        .map_err(|_| refuse())?;
+    let milli: u128 = format!("{whole}{fraction:0<3}").parse().map_err(|_| refuse())?;
     let (numerator, denominator): (u128, u128) = match suffix {
         "" => (1, 1),
         "m" => (1, 1000),
@@ -111,9 +109,7 @@ fn parse_milli(text: &str, expected: &'static str) -> Result<u128, AmountError> 
 }
 
 fn saturate(value: u128) -> u64 {
-    u64::try_from(value)
-        .unwrap_or(u64::MAX)
-        .min(i64::MAX as u64)
+    u64::try_from(value).unwrap_or(u64::MAX).min(i64::MAX as u64)
 }
 
 impl FromStr for Bytes {
@@ -127,10 +123,7 @@ impl FromStr for Bytes {
 impl FromStr for MilliCpu {
     type Err = AmountError;
     fn from_str(text: &str) -> Result<Self, AmountError> {
-        Ok(Self(saturate(parse_milli(
-            text,
-            "an amount of CPU, as in 4 or 500m",
-        )?)))
+        Ok(Self(saturate(parse_milli(text, "an amount of CPU, as in 4 or 500m")?)))
     }
 }
 
@@ -147,25 +140,16 @@ impl FromStr for Money {
             None => (text, ""),
         };
         let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
-        if whole.is_empty()
-            || whole.len() > 9
-            || fraction.len() > 6
-            || !digits(whole)
-            || !digits(fraction)
-        {
+        if whole.is_empty() || whole.len() > 9 || fraction.len() > 6 || !digits(whole) || !digits(fraction) {
             return Err(refuse());
         }
-        format!("{whole}{fraction:0<6}")
-            .parse()
-            .map(Self)
-            .map_err(|_| refuse())
+        format!("{whole}{fraction:0<6}").parse().map(Self).map_err(|_| refuse())
     }
 }
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const SUFFIXES: [(u32, &str); 5] =
-            [(50, "Pi"), (40, "Ti"), (30, "Gi"), (20, "Mi"), (10, "Ki")];
+        const SUFFIXES: [(u32, &str); 5] = [(50, "Pi"), (40, "Ti"), (30, "Gi"), (20, "Mi"), (10, "Ki")];
         for (shift, suffix) in SUFFIXES {
             if self.0 != 0 && self.0.trailing_zeros() >= shift {
                 return write!(f, "{}{suffix}", self.0 >> shift);
@@ -307,17 +291,11 @@ mod tests {
             ("999999999.999999", 999_999_999_999_999, "999999999.999999"),
         ] {
             let money: Money = text.parse().unwrap();
-            assert_eq!(
-                (money.micros(), money.to_string()),
-                (micros, shown.to_owned())
-            );
+            assert_eq!((money.micros(), money.to_string()), (micros, shown.to_owned()));
         }
         for bad in ["", "-1", "1.", "1e3", "1.0000001", "$8", "1,5"] {
             assert!(bad.parse::<Money>().is_err(), "{bad}");
         }
-        assert_eq!(
-            Money::from_micros(u64::MAX).times(3),
-            Money::from_micros(u64::MAX)
-        );
+        assert_eq!(Money::from_micros(u64::MAX).times(3), Money::from_micros(u64::MAX));
     }
 }

@@ -91,15 +91,8 @@ impl Definition {
         properties.insert("spec".to_owned(), schema_of::<S>());
         Self {
             description,
-            names: names
-                .map(|(key, value)| (key.to_owned(), value))
-                .into_iter()
-                .collect(),
-            scope: if kind.namespaced {
-                "Namespaced"
-            } else {
-                "Cluster"
-            },
+            names: names.map(|(key, value)| (key.to_owned(), value)).into_iter().collect(),
+            scope: if kind.namespaced { "Namespaced" } else { "Cluster" },
             properties,
             subresources: Map::new(),
             columns: Vec::new(),
@@ -113,8 +106,7 @@ impl Definition {
 
     /// Shown by `kubectl get all`.
     pub(super) fn all(mut self) -> Self {
-        self.names
-            .insert("categories".to_owned(), json!(["all", "inference"]));
+        self.names.insert("categories".to_owned(), json!(["all", "inference"]));
         self
     }
 
@@ -124,10 +116,7 @@ impl Definition {
         if name == "status" {
             self.subresources.insert("status".to_owned(), json!({}));
         } else {
-            let parts = self
-                .subresources
-                .entry("x-setpoint-parts")
-                .or_insert_with(|| json!([]));
+            let parts = self.subresources.entry("x-setpoint-parts").or_insert_with(|| json!([]));
             if let Some(parts) = parts.as_array_mut() {
                 parts.push(json!(name));
             }
@@ -193,11 +182,7 @@ impl Definition {
 /// The structural schema of a type.
 fn schema_of<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true);
-    structural(
-        SchemaGenerator::new(settings)
-            .into_root_schema_for::<T>()
-            .to_value(),
-    )
+    structural(SchemaGenerator::new(settings).into_root_schema_for::<T>().to_value())
 }
 
 fn into_object(value: Value) -> Map<String, Value> {
@@ -213,10 +198,7 @@ fn sorted(value: Value) -> Value {
         Value::Object(fields) => {
             let mut fields: Vec<_> = fields.into_iter().collect();
             fields.sort_by(|(a, _), (b, _)| a.cmp(b));
-            fields
-                .into_iter()
-                .map(|(key, value)| (key, sorted(value)))
-                .collect()
+            fields.into_iter().map(|(key, value)| (key, sorted(value))).collect()
         }
         Value::Array(items) => items.into_iter().map(sorted).collect(),
         scalar => scalar,
@@ -267,8 +249,7 @@ fn structural(schema: Value) -> Value {
 fn unwrapped(description: &str) -> String {
     let mut out = String::with_capacity(description.len());
     for line in description.lines() {
-        let joins =
-            !out.is_empty() && !out.ends_with('\n') && !line.is_empty() && !line.starts_with("- ");
+        let joins = !out.is_empty() && !out.ends_with('\n') && !line.is_empty() && !line.starts_with("- ");
         if !out.is_empty() {
             out.push(if joins { ' ' } else { '\n' });
         }
@@ -283,10 +264,7 @@ fn unwrap_optional(schema: &mut Map<String, Value>) {
     let Some(Value::Array(branches)) = schema.remove("anyOf") else {
         return;
     };
-    let mut branches: Vec<_> = branches
-        .into_iter()
-        .filter(|branch| !is_null(branch))
-        .collect();
+    let mut branches: Vec<_> = branches.into_iter().filter(|branch| !is_null(branch)).collect();
     match (branches.len(), branches.pop()) {
         (1, Some(Value::Object(branch))) => {
             for (key, value) in branch {
@@ -318,18 +296,14 @@ fn collapse_enum(schema: &mut Map<String, Value>) {
             (None, Some(Value::Array(constants))) => constants.clone(),
             _ => return,
         };
-        if let (Some(note), [Value::String(value)]) = (
-            branch.get("description").and_then(Value::as_str),
-            &constants[..],
-        ) {
+        if let (Some(note), [Value::String(value)]) =
+            (branch.get("description").and_then(Value::as_str), &constants[..])
+        {
             notes.push_str(&format!("\n- {value}: {note}"));
         }
         values.extend(constants);
     }
-    let description = schema
-        .get("description")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
+    let description = schema.get("description").and_then(Value::as_str).unwrap_or_default();
     let description = format!("{description}{notes}");
     schema.remove("oneOf");
     schema.insert("type".to_owned(), json!("string"));
@@ -358,7 +332,8 @@ mod tests {
 
     use super::*;
 
-    const HEADER: &str = "# Generated from the types in src/kinds. Do not edit: UPDATE_GOLDEN=1 cargo test -p setpoint-inference crds\n";
+    const HEADER: &str =
+        "# Generated from the types in src/kinds. Do not edit: UPDATE_GOLDEN=1 cargo test -p setpoint-inference crds\n";
 
     #[test]
     fn crds_are_golden() {
@@ -379,11 +354,7 @@ mod tests {
             }
         }
         let files = std::fs::read_dir(&folder).unwrap().count();
-        assert_eq!(
-            files,
-            definitions().len(),
-            "crds/ holds the kinds and nothing else"
-        );
+        assert_eq!(files, definitions().len(), "crds/ holds the kinds and nothing else");
     }
 
     /// The rules that `apiextensions.k8s.io/v1` applies to a structural schema, as far as these schemas could break them.
@@ -406,10 +377,7 @@ mod tests {
             assert!(!fields.contains_key(key), "{path}: {key}");
         }
         if fields.contains_key("x-kubernetes-int-or-string") {
-            assert!(
-                !fields.contains_key("type"),
-                "{path}: int-or-string has no type"
-            );
+            assert!(!fields.contains_key("type"), "{path}: int-or-string has no type");
             return;
         }
         assert!(!fields.contains_key("anyOf"), "{path}: anyOf");
@@ -419,10 +387,7 @@ mod tests {
             .unwrap_or_else(|| panic!("{path}: one type"));
         let format = fields.get("format").and_then(Value::as_str);
         assert!(
-            matches!(
-                format,
-                None | Some("int32" | "int64" | "double" | "date-time")
-            ),
+            matches!(format, None | Some("int32" | "int64" | "double" | "date-time")),
             "{path}: format {format:?}"
         );
         let documented = fields.contains_key("description");
@@ -435,20 +400,14 @@ mod tests {
             assert_structural(property, &format!("{path}.{name}"));
         }
         if let Some(values) = fields.get("additionalProperties") {
-            assert!(
-                properties.is_none(),
-                "{path}: properties and additionalProperties"
-            );
+            assert!(properties.is_none(), "{path}: properties and additionalProperties");
             assert_structural(values, &format!("{path}[]"));
         }
         if type_ == "array" {
             let items = &schema["items"];
             assert_structural(items, &format!("{path}[]"));
             let list_type = fields.get("x-kubernetes-list-type").and_then(Value::as_str);
-            assert!(
-                list_type.is_some(),
-                "{path}: a list says what kind of list it is"
-            );
+            assert!(list_type.is_some(), "{path}: a list says what kind of list it is");
             for key in fields
                 .get("x-kubernetes-list-map-keys")
                 .and_then(Value::as_array)
@@ -460,10 +419,7 @@ mod tests {
                     .as_array()
                     .is_some_and(|names| names.contains(&json!(key)));
                 let defaulted = items["properties"][key].get("default").is_some();
-                assert!(
-                    required || defaulted,
-                    "{path}: key {key} is required or has a default"
-                );
+                assert!(required || defaulted, "{path}: key {key} is required or has a default");
             }
         }
     }
@@ -472,10 +428,7 @@ mod tests {
     fn schemas_are_structural() {
         for manifest in definitions() {
             let kind = manifest["spec"]["names"]["kind"].as_str().unwrap();
-            assert_structural(
-                &manifest["spec"]["versions"][0]["schema"]["openAPIV3Schema"],
-                kind,
-            );
+            assert_structural(&manifest["spec"]["versions"][0]["schema"]["openAPIV3Schema"], kind);
         }
     }
 }

@@ -44,11 +44,10 @@ impl GpuFlavorSpec {
 }
 
 pub(super) fn definition() -> Definition {
-    Definition::new::<GpuFlavor, GpuFlavorSpec>("A kind of accelerator: its memory and its price.")
-        .columns(&[
-            Column::new("Memory", "string", ".spec.memory"),
-            Column::new("Hourly-cost", "string", ".spec.hourlyCost"),
-            Column::new("Spot", "string", ".spec.spotHourlyCost"),
-            Column::AGE,
-        ])
+    Definition::new::<GpuFlavor, GpuFlavorSpec>("A kind of accelerator: its memory and its price.").columns(&[
+        Column::new("Memory", "string", ".spec.memory"),
+        Column::new("Hourly-cost", "string", ".spec.hourlyCost"),
+        Column::new("Spot", "string", ".spec.spotHourlyCost"),
+        Column::AGE,
+    ])
 }

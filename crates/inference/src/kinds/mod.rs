@@ -51,9 +51,7 @@ pub const VERSION: &str = "v1alpha1";
 pub const API_VERSION: &str = "inference.setpoint.dev/v1alpha1";
 
 /// A reference to an object of a known kind in the same namespace.
-#[derive(
-    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LocalRef {
     /// The object's name.

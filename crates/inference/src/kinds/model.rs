@@ -85,11 +85,7 @@ pub(super) fn definition() -> Definition {
             "string",
             ".status.conditions[?(@.type==\"Resolved\")].status",
         ),
-        Column::new(
-            "Reason",
-            "string",
-            ".status.conditions[?(@.type==\"Resolved\")].reason",
-        ),
+        Column::new("Reason", "string", ".status.conditions[?(@.type==\"Resolved\")].reason"),
         Column::new("Format", "string", ".spec.format"),
         Column::new("Cached", "integer", ".status.cachedOnCount"),
         Column::AGE,

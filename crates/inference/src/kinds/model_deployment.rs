@@ -234,11 +234,6 @@ pub(super) fn definition() -> Definition {
         Column::AGE,
         Column::new("Min", "integer", ".spec.autoscaling.minReplicas").wide(),
         Column::new("Max", "integer", ".spec.autoscaling.maxReplicas").wide(),
-        Column::new(
-            "Blocked",
-            "string",
-            ".status.conditions[?(@.type==\"Blocked\")].reason",
-        )
-        .wide(),
+        Column::new("Blocked", "string", ".status.conditions[?(@.type==\"Blocked\")].reason").wide(),
     ])
 }

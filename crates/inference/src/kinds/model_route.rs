@@ -77,13 +77,11 @@ impl Default for RouteLimits {
 }
 
 pub(super) fn definition() -> Definition {
-    Definition::new::<ModelRoute, ModelRouteSpec>(
-        "A public model name, and the deployments that answer for it.",
-    )
-    .short_names(&["mr"])
-    .columns(&[
-        Column::new("Model", "string", ".spec.modelName"),
-        Column::new("Backends", "string", ".spec.backends[*].deploymentRef.name"),
-        Column::AGE,
-    ])
+    Definition::new::<ModelRoute, ModelRouteSpec>("A public model name, and the deployments that answer for it.")
+        .short_names(&["mr"])
+        .columns(&[
+            Column::new("Model", "string", ".spec.modelName"),
+            Column::new("Backends", "string", ".spec.backends[*].deploymentRef.name"),
+            Column::AGE,
+        ])
 }

@@ -16,20 +16,7 @@ pub const REGION_KEY: &str = "topology.kubernetes.io/region";
 pub const HOSTNAME_KEY: &str = "kubernetes.io/hostname";
 
 /// How a worker is paid for.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Default,
-    Serialize,
-    Deserialize,
-    JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema)]
 pub enum Market {
     /// Kept for as long as it is paid for.
     #[default]
@@ -170,9 +157,7 @@ pub struct Taint {
 }
 
 /// What a taint does. `NoExecute` keeps new replicas away, as `NoSchedule` does; it does not evict yet.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum TaintEffect {
     /// No new replica.
     NoSchedule,
@@ -192,8 +177,7 @@ impl Toleration {
             None => self.operator == TolerationOperator::Exists,
             Some(key) if *key != taint.key => false,
             Some(_) => {
-                self.operator == TolerationOperator::Exists
-                    || self.value.as_deref().unwrap_or_default() == taint.value
+                self.operator == TolerationOperator::Exists || self.value.as_deref().unwrap_or_default() == taint.value
             }
         }
     }

@@ -6,10 +6,7 @@ use serde::{Deserialize, Serialize};
 use setpoint_reconcile::kind;
 
 use super::definition::{Column, Definition};
-use super::{
-    Accelerator, Condition, Engine, HostResources, LocalRef, Market, ModelFormat, Money, Placement,
-    Time,
-};
+use super::{Accelerator, Condition, Engine, HostResources, LocalRef, Market, ModelFormat, Money, Placement, Time};
 
 kind! {
     /// One running copy of a model.
@@ -250,15 +247,12 @@ impl Replica {
 
     /// Whether the agent says that it takes requests. False once it is being deleted: it drains.
     pub fn is_ready(&self) -> bool {
-        self.metadata.deletion_timestamp.is_none()
-            && self.status.as_ref().is_some_and(|status| status.ready)
+        self.metadata.deletion_timestamp.is_none() && self.status.as_ref().is_some_and(|status| status.ready)
     }
 
     /// How far it has come.
     pub fn phase(&self) -> Phase {
-        self.status
-            .as_ref()
-            .map_or(Phase::Pending, |status| status.phase)
+        self.status.as_ref().map_or(Phase::Pending, |status| status.phase)
     }
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use setpoint_reconcile::kind;
 
 use super::definition::{Column, Definition};
-use super::{Bytes, Condition, Market, MicroTime, MilliCpu, Taint, Time};
+use super::{Bytes, Condition, HOSTNAME_KEY, Market, MicroTime, MilliCpu, REGION_KEY, Taint, Time, ZONE_KEY};
 
 kind! {
     /// A machine that runs replicas.
@@ -151,9 +151,7 @@ pub struct Lifecycle {
 }
 
 /// Verdicts on a worker. A worker without a lifecycle has not been judged, and gets no replicas.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum WorkerState {
     /// Its heartbeat is heard.
     Ready,
@@ -175,6 +173,25 @@ impl WorkerState {
 }
 
 impl Worker {
+    /// The value of a label as placement sees it: zone, region and name are labels too; then those of the spec, then those of the
+    /// object.
+    pub fn placement_label(&self, key: &str) -> Option<&str> {
+        let own = match key {
+            ZONE_KEY => self.spec.zone.as_deref(),
+            REGION_KEY => Some(self.spec.region.as_str()),
+            HOSTNAME_KEY => self.metadata.name.as_deref(),
+            _ => None,
+        };
+        own.or_else(|| self.spec.labels.get(key).map(String::as_str))
+            .or_else(|| self.metadata.labels.as_ref()?.get(key).map(String::as_str))
+    }
+
+    /// Whether its cache holds the weights with this digest.
+    pub fn has_cached(&self, digest: &str) -> bool {
+        let cached = self.status.iter().flat_map(|status| &status.cached_models);
+        cached.into_iter().any(|model| model.digest == digest)
+    }
+
     /// The verdict on the worker, if there is one yet.
     pub fn state(&self) -> Option<WorkerState> {
         self.lifecycle.as_ref().map(|lifecycle| lifecycle.state)
