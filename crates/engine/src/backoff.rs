@@ -28,14 +28,20 @@ pub struct Backoff {
 impl Default for Backoff {
     /// 100 ms to 5 min; with quarantine after 10 failures, a poisoned key has by then been tried for 51 s on average (half of 100 ms * (2^10 - 1)).
     fn default() -> Self {
-        Self { base: Duration::from_millis(100), cap: Duration::from_secs(300), quarantine_after: 10 }
+        Self {
+            base: Duration::from_millis(100),
+            cap: Duration::from_secs(300),
+            quarantine_after: 10,
+        }
     }
 }
 
 impl Backoff {
     /// The longest delay after so many failures in a row.
     pub fn ceiling(&self, failures: u32) -> Duration {
-        let doubled = self.base.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1)));
+        let doubled = self
+            .base
+            .saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1)));
         doubled.min(self.cap)
     }
 
@@ -85,30 +91,61 @@ pub(crate) struct Health {
 
 impl Health {
     pub(crate) fn new(backoff: Backoff) -> Self {
-        Self { backoff, failing: HashMap::new() }
+        Self {
+            backoff,
+            failing: HashMap::new(),
+        }
     }
 
     /// How long the key has to wait, if it has to.
     pub(crate) fn wait(&self, key: &Key, version: &Version, now: Instant) -> Option<Duration> {
         let failing = self.failing.get(key).filter(|failing| failing.version == *version)?;
-        failing.not_before.checked_duration_since(now).filter(|wait| !wait.is_zero())
+        failing
+            .not_before
+            .checked_duration_since(now)
+            .filter(|wait| !wait.is_zero())
     }
 
     pub(crate) fn failed(&mut self, key: &Key, version: Version, now: Instant, rng: &mut impl Rng) -> Verdict {
-        let failures = self.failing.get(key).map_or(0, |failing| failing.failures).saturating_add(1);
+        let failures = self
+            .failing
+            .get(key)
+            .map_or(0, |failing| failing.failures)
+            .saturating_add(1);
         let retry_in = self.backoff.delay(failures, rng);
-        self.failing.insert(key.clone(), Failing { failures, not_before: now + retry_in, version });
-        Verdict { retry_in, failures, quarantined_now: failures == self.backoff.quarantine_after }
+        self.failing.insert(
+            key.clone(),
+            Failing {
+                failures,
+                not_before: now + retry_in,
+                version,
+            },
+        );
+        Verdict {
+            retry_in,
+            failures,
+            quarantined_now: failures == self.backoff.quarantine_after,
+        }
     }
 
     /// Forgets the key's failures; true when that ends a quarantine.
     pub(crate) fn recovered(&mut self, key: &Key) -> bool {
-        self.failing.remove(key).is_some_and(|failing| failing.failures >= self.backoff.quarantine_after)
+        self.failing
+            .remove(key)
+            .is_some_and(|failing| failing.failures >= self.backoff.quarantine_after)
+    }
+
+    /// Forgets the keys that this does not hold for.
+    pub(crate) fn retain(&mut self, keep: impl Fn(&Key) -> bool) {
+        self.failing.retain(|key, _| keep(key));
     }
 
     /// Keys that back off, and those of them in quarantine.
     pub(crate) fn counts(&self) -> (usize, usize) {
-        let quarantined = self.failing.values().filter(|failing| failing.failures >= self.backoff.quarantine_after);
+        let quarantined = self
+            .failing
+            .values()
+            .filter(|failing| failing.failures >= self.backoff.quarantine_after);
         (self.failing.len(), quarantined.count())
     }
 }
@@ -124,20 +161,31 @@ mod tests {
     }
 
     fn generation(generation: i64) -> Version {
-        Version { uid: "u".to_owned(), generation: Some(generation) }
+        Version {
+            uid: "u".to_owned(),
+            generation: Some(generation),
+        }
     }
 
     #[test]
     fn delays_double_up_to_the_cap_and_spread_over_the_whole_range() {
-        let backoff = Backoff { quarantine_after: u32::MAX, ..Backoff::default() };
-        let ceilings: Vec<_> = [1, 2, 3, 10, 12, 13, 100].map(|n| backoff.ceiling(n).as_millis()).into();
+        let backoff = Backoff {
+            quarantine_after: u32::MAX,
+            ..Backoff::default()
+        };
+        let ceilings: Vec<_> = [1, 2, 3, 10, 12, 13, 100]
+            .map(|n| backoff.ceiling(n).as_millis())
+            .into();
         assert_eq!(ceilings, [100, 200, 400, 51_200, 204_800, 300_000, 300_000]);
         let mut rng = StdRng::seed_from_u64(1);
         let delays: Vec<_> = (0..1000).map(|_| backoff.delay(5, &mut rng)).collect();
         let ceiling = backoff.ceiling(5);
         assert!(delays.iter().all(|delay| (backoff.base / 10..=ceiling).contains(delay)));
         let low = delays.iter().filter(|delay| **delay < ceiling / 2).count();
-        assert!((400..600).contains(&low), "full jitter fills the range evenly, but {low} of 1000 are in the lower half");
+        assert!(
+            (400..600).contains(&low),
+            "full jitter fills the range evenly, but {low} of 1000 are in the lower half"
+        );
     }
 
     #[test]
@@ -154,15 +202,22 @@ mod tests {
 
     #[test]
     fn quarantine_begins_once_and_ends_with_a_success() {
-        let mut health = Health::new(Backoff { quarantine_after: 3, ..Backoff::default() });
+        let mut health = Health::new(Backoff {
+            quarantine_after: 3,
+            ..Backoff::default()
+        });
         let mut rng = StdRng::seed_from_u64(3);
         let now = Instant::now();
-        let begins: Vec<bool> =
-            (0..5).map(|_| health.failed(&key(), generation(1), now, &mut rng).quarantined_now).collect();
+        let begins: Vec<bool> = (0..5)
+            .map(|_| health.failed(&key(), generation(1), now, &mut rng).quarantined_now)
+            .collect();
         assert_eq!(begins, [false, false, true, false, false]);
         assert_eq!(health.counts(), (1, 1));
         let slow = health.wait(&key(), &generation(1), now).expect("waits");
-        assert!(slow >= Duration::from_secs(240), "a quarantined key is tried about every five minutes, not in {slow:?}");
+        assert!(
+            slow >= Duration::from_secs(240),
+            "a quarantined key is tried about every five minutes, not in {slow:?}"
+        );
         assert!(health.recovered(&key()));
         assert!(!health.recovered(&key()));
         assert_eq!(health.counts(), (0, 0));

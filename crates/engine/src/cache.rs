@@ -27,7 +27,7 @@ use kube::{
 };
 use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
-use setpoint_reconcile::{AnyObject, KindId, Object, Query};
+use setpoint_reconcile::{AnyObject, Key, KindId, Object, Query};
 use tokio::sync::watch;
 
 use crate::metrics::{Metrics, OfKind};
@@ -101,7 +101,9 @@ impl<K: Object> Index<K> {
     }
 
     fn unlink(&mut self, key: &ObjectKey, previous: Option<&K>) {
-        let Some(owner) = previous.and_then(|previous| previous.controller()) else { return };
+        let Some(owner) = previous.and_then(|previous| previous.controller()) else {
+            return;
+        };
         if let Some(children) = self.by_owner.get_mut(&owner.uid) {
             children.remove(key);
             if children.is_empty() {
@@ -128,7 +130,10 @@ impl<K: Object> KindCache<K> {
     fn new() -> Self {
         let writer = reflector::store::Writer::new(());
         Self {
-            index: RwLock::new(Index { objects: BTreeMap::new(), by_owner: HashMap::new() }),
+            index: RwLock::new(Index {
+                objects: BTreeMap::new(),
+                by_owner: HashMap::new(),
+            }),
             store: writer.as_reader(),
             writer: Mutex::new(writer),
             revision: AtomicU64::new(0),
@@ -146,21 +151,35 @@ impl<K: Object> KindCache<K> {
 
     /// The object with this key.
     pub(crate) fn typed(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
-        self.index.read().objects.get(&(namespace.to_owned(), name.to_owned())).cloned()
+        self.index
+            .read()
+            .objects
+            .get(&(namespace.to_owned(), name.to_owned()))
+            .cloned()
+    }
+
+    /// Every key.
+    pub(crate) fn keys(&self) -> Vec<Key> {
+        self.index.read().objects.values().map(|object| object.key()).collect()
     }
 
     /// Takes one event of the watch.
     pub(crate) fn apply(&self, event: watcher::Event<K>) {
         self.writer.lock().apply_watcher_event(&event);
         match event {
-            watcher::Event::Init => self.written_at_init.store(self.written.load(Ordering::SeqCst), Ordering::SeqCst),
+            watcher::Event::Init => self
+                .written_at_init
+                .store(self.written.load(Ordering::SeqCst), Ordering::SeqCst),
             watcher::Event::InitApply(_) => {}
             watcher::Event::InitDone => self.replace(),
             watcher::Event::Apply(object) => {
                 let revision = revision_of(&object);
                 let key = object_key(&object);
                 // The writer has just stored it: share its allocation.
-                let object = self.store.get(&reflector::ObjectRef::from_obj(&object)).unwrap_or_else(|| Arc::new(object));
+                let object = self
+                    .store
+                    .get(&reflector::ObjectRef::from_obj(&object))
+                    .unwrap_or_else(|| Arc::new(object));
                 let previous = self.index.write().insert(key.clone(), object.clone());
                 self.tell(&key, [previous, Some(object)], revision);
             }
@@ -174,7 +193,10 @@ impl<K: Object> KindCache<K> {
 
     /// A list is complete: take it over, and tell what is new, changed or gone.
     fn replace(&self) {
-        let mut next = Index { objects: BTreeMap::new(), by_owner: HashMap::new() };
+        let mut next = Index {
+            objects: BTreeMap::new(),
+            by_owner: HashMap::new(),
+        };
         let mut highest = self.written_at_init.load(Ordering::SeqCst);
         for object in self.store.state() {
             highest = highest.max(revision_of(object.as_ref()));
@@ -207,7 +229,10 @@ impl<K: Object> KindCache<K> {
         let namespace = invalid.metadata.namespace.unwrap_or_default();
         let name = invalid.metadata.name.unwrap_or_default();
         tracing::warn!(%kind, namespace, name, error = invalid.error, "object left out of the view: it does not decode");
-        let revision = invalid.metadata.resource_version.and_then(|version| version.parse().ok());
+        let revision = invalid
+            .metadata
+            .resource_version
+            .and_then(|version| version.parse().ok());
         if let Some(previous) = self.typed(&namespace, &name) {
             self.apply(watcher::Event::Delete(previous.as_ref().clone()));
         }
@@ -216,9 +241,18 @@ impl<K: Object> KindCache<K> {
 
     fn tell(&self, key: &ObjectKey, states: [Option<Arc<K>>; 2], revision: u64) {
         self.advance(revision);
-        let owners = states.iter().flatten().filter_map(|object| object.controller().cloned()).collect();
+        let owners = states
+            .iter()
+            .flatten()
+            .filter_map(|object| object.controller().cloned())
+            .collect();
         let (namespace, name) = key.clone();
-        let change = Change { kind: TypeId::of::<K>(), namespace, name, owners };
+        let change = Change {
+            kind: TypeId::of::<K>(),
+            namespace,
+            name,
+            owners,
+        };
         for listener in self.listeners.read().iter() {
             listener(&change);
         }
@@ -236,7 +270,12 @@ fn object_key<K: Object>(object: &K) -> ObjectKey {
 
 /// Zero for a foreign server whose resourceVersions are no numbers: read-your-writes is then off.
 fn revision_of<K: Object>(object: &K) -> u64 {
-    object.meta().resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
+    object
+        .meta()
+        .resource_version
+        .as_deref()
+        .and_then(|version| version.parse().ok())
+        .unwrap_or(0)
 }
 
 fn erased<K: Object>(object: &Arc<K>) -> AnyObject {
@@ -309,7 +348,12 @@ impl<K: Object> AnyCache for KindCache<K> {
                     Ok(event) => match decoded(event) {
                         Ok(event) => self.apply(event),
                         Err(invalid) => {
-                            metrics.undecodable.get_or_create(&OfKind { kind: kind.kind.to_string() }).inc();
+                            metrics
+                                .undecodable
+                                .get_or_create(&OfKind {
+                                    kind: kind.kind.to_string(),
+                                })
+                                .inc();
                             self.leave_out(*invalid, &kind);
                         }
                     },
@@ -354,7 +398,11 @@ impl Caches {
     /// The cache of this type, made if it is not there.
     pub(crate) fn add<K: Object>(&mut self) -> Arc<KindCache<K>> {
         let id = TypeId::of::<K>();
-        if let Some(cache) = self.typed.get(&id).and_then(|cache| cache.downcast_ref::<Arc<KindCache<K>>>()) {
+        if let Some(cache) = self
+            .typed
+            .get(&id)
+            .and_then(|cache| cache.downcast_ref::<Arc<KindCache<K>>>())
+        {
             return cache.clone();
         }
         let cache = Arc::new(KindCache::<K>::new());
@@ -394,13 +442,20 @@ mod tests {
         config.metadata.name = Some(name.to_owned());
         config.metadata.resource_version = Some(revision.to_string());
         config.metadata.owner_references = owner.map(|uid| {
-            vec![OwnerReference { uid: uid.to_owned(), controller: Some(true), ..OwnerReference::default() }]
+            vec![OwnerReference {
+                uid: uid.to_owned(),
+                controller: Some(true),
+                ..OwnerReference::default()
+            }]
         });
         config
     }
 
     fn names(objects: &[AnyObject]) -> String {
-        let names = objects.iter().filter_map(|object| object.downcast_ref::<ConfigMap>()).map(Object::name);
+        let names = objects
+            .iter()
+            .filter_map(|object| object.downcast_ref::<ConfigMap>())
+            .map(Object::name);
         names.collect::<Vec<_>>().join(" ")
     }
 
@@ -409,7 +464,8 @@ mod tests {
         let sink = log.clone();
         cache.listen(Box::new(move |change| {
             let owners: Vec<_> = change.owners.iter().map(|owner| owner.uid.as_str()).collect();
-            sink.lock().push(format!("{}/{} {}", change.namespace, change.name, owners.join(",")));
+            sink.lock()
+                .push(format!("{}/{} {}", change.namespace, change.name, owners.join(",")));
         }));
         log
     }
@@ -419,10 +475,18 @@ mod tests {
         let cache = KindCache::<ConfigMap>::new();
         let told = told(&cache);
         cache.apply(Event::Init);
-        for object in [config("b", "y", 3, None), config("a", "z", 2, Some("u")), config("a", "x", 1, Some("u"))] {
+        for object in [
+            config("b", "y", 3, None),
+            config("a", "z", 2, Some("u")),
+            config("a", "x", 1, Some("u")),
+        ] {
             cache.apply(Event::InitApply(object));
         }
-        assert_eq!(names(&cache.list(&Query::all())), "", "nothing shows before the list is complete");
+        assert_eq!(
+            names(&cache.list(&Query::all())),
+            "",
+            "nothing shows before the list is complete"
+        );
         cache.apply(Event::InitDone);
         assert_eq!(names(&cache.list(&Query::all())), "x z y");
         assert_eq!(names(&cache.list(&Query::namespace("a"))), "x z");
@@ -433,8 +497,15 @@ mod tests {
         told.lock().clear();
         cache.apply(Event::Apply(config("a", "x", 4, Some("v"))));
         cache.apply(Event::Delete(config("a", "z", 5, Some("u"))));
-        assert_eq!((names(&cache.owned("u")), names(&cache.owned("v"))), (String::new(), "x".to_owned()));
-        assert_eq!(*told.lock(), ["a/x u,v", "a/z u"], "both the old and the new owner are told");
+        assert_eq!(
+            (names(&cache.owned("u")), names(&cache.owned("v"))),
+            (String::new(), "x".to_owned())
+        );
+        assert_eq!(
+            *told.lock(),
+            ["a/x u,v", "a/z u"],
+            "both the old and the new owner are told"
+        );
     }
 
     #[test]

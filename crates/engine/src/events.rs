@@ -59,7 +59,10 @@ impl Events {
     /// A sink, and the task that writes what it takes as `client`, under the name of `controller`.
     pub(crate) fn new(client: Client, controller: &'static str, metrics: Metrics) -> (Self, impl Future<Output = ()>) {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let sink = Self { sender, metrics: metrics.clone() };
+        let sink = Self {
+            sender,
+            metrics: metrics.clone(),
+        };
         (sink, write(receiver, client, controller, metrics))
     }
 
@@ -74,11 +77,16 @@ async fn write(mut receiver: mpsc::Receiver<Record>, client: Client, controller:
     let mut correlator = Correlator::default();
     while let Some(record) = receiver.recv().await {
         let name = event_name(&record, controller);
-        let Some(count) = correlator.admit(&name, &record.about.uid, Instant::now()) else { continue };
+        let Some(count) = correlator.admit(&name, &record.about.uid, Instant::now()) else {
+            continue;
+        };
         let namespace = record.about.key.namespace.as_deref().unwrap_or("default");
         let api = Api::<Event>::namespaced(client.clone(), namespace);
         let written = if count == 1 {
-            match api.create(&PostParams::default(), &event(&record, &name, namespace, controller)).await {
+            match api
+                .create(&PostParams::default(), &event(&record, &name, namespace, controller))
+                .await
+            {
                 // From before a restart: it is a series now.
                 Err(kube::Error::Api(status)) if status.is_already_exists() => repeat(&api, &name, 2).await,
                 other => other.map(drop),
@@ -95,15 +103,30 @@ async fn write(mut receiver: mpsc::Receiver<Record>, client: Client, controller:
 }
 
 async fn repeat(api: &Api<Event>, name: &str, count: i32) -> kube::Result<()> {
-    let series = EventSeries { count, last_observed_time: MicroTime(Timestamp::now()) };
+    let series = EventSeries {
+        count,
+        last_observed_time: MicroTime(Timestamp::now()),
+    };
     let patch = serde_json::json!({ "series": series });
-    api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
+    api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
+        .await
+        .map(drop)
 }
 
 /// The same for the same event, so that it is found again after a restart.
 fn event_name(record: &Record, controller: &str) -> String {
-    let EventDraft { event_type, reason, message } = &record.draft;
-    let digest = name::digest(&[&record.about.uid, controller, &event_type.to_string(), reason.as_str(), message]);
+    let EventDraft {
+        event_type,
+        reason,
+        message,
+    } = &record.draft;
+    let digest = name::digest(&[
+        &record.about.uid,
+        controller,
+        &event_type.to_string(),
+        reason.as_str(),
+        message,
+    ]);
     format!("{}.{digest}", cut(&record.about.key.name, 240))
 }
 
@@ -202,7 +225,9 @@ mod tests {
     fn a_chatty_object_has_a_budget_of_its_own() {
         let mut correlator = Correlator::default();
         let now = Instant::now();
-        let written = (0..100).filter(|n| correlator.admit(&format!("e{n}"), "chatty", now).is_some()).count();
+        let written = (0..100)
+            .filter(|n| correlator.admit(&format!("e{n}"), "chatty", now).is_some())
+            .count();
         assert_eq!(written, 25);
         assert_eq!(correlator.admit("quiet", "other", now), Some(1));
         assert_eq!(correlator.admit("later", "chatty", now + REFILL), Some(1));

@@ -67,7 +67,9 @@ impl Expectations {
 
     /// Whether the view has reached the key's last commit.
     pub(crate) fn check(&mut self, key: &Key, caches: &Caches, now: Instant) -> View {
-        let Some((since, waiting)) = self.0.get_mut(key) else { return View::Current };
+        let Some((since, waiting)) = self.0.get_mut(key) else {
+            return View::Current;
+        };
         waiting.retain(|expectation| !expectation.is_met(caches));
         let view = match (waiting.is_empty(), now.duration_since(*since) >= PATIENCE) {
             (true, _) => View::Current,
@@ -89,7 +91,7 @@ mod tests {
     use kube::runtime::watcher::Event;
 
     use super::*;
-    use crate::cache::KindCache;
+    use crate::cache::AnyCache as _;
 
     fn config(name: &str, uid: &str, revision: u64) -> ConfigMap {
         let mut config = ConfigMap::default();
@@ -111,7 +113,11 @@ mod tests {
             cache.apply(event);
         }
         let mut expectations = Expectations::default();
-        let gone = Expectation::Gone { kind, key: Key::namespaced("a", "x"), uid: "u1".to_owned() };
+        let gone = Expectation::Gone {
+            kind,
+            key: Key::namespaced("a", "x"),
+            uid: "u1".to_owned(),
+        };
         expectations.expect(&key, vec![Expectation::Revision { kind, revision: 7 }, gone], now);
         assert_eq!(expectations.check(&key, &caches, now), View::Behind);
         cache.apply(Event::Apply(config("y", "u2", 7)));

@@ -23,6 +23,8 @@ use kube::{
 };
 use tokio::sync::watch;
 
+use crate::metrics::Metrics;
+
 /// Which Lease, and its times. Defaults are those of client-go: 15 s, 10 s, 2 s.
 #[derive(Clone, Debug)]
 pub struct Election {
@@ -66,6 +68,12 @@ impl Leadership {
         (sender, Self(receiver))
     }
 
+    /// Does not lead yet.
+    pub(crate) fn contested() -> (watch::Sender<Option<Instant>>, Self) {
+        let (sender, receiver) = watch::channel(None);
+        (sender, Self(receiver))
+    }
+
     /// Whether a commit may begin now.
     pub fn may_commit(&self) -> bool {
         self.0.borrow().is_some_and(|until| Instant::now() < until)
@@ -73,7 +81,12 @@ impl Leadership {
 
     /// Returns once this process leads.
     pub(crate) async fn gained(&mut self) {
-        if self.0.wait_for(|until| until.is_some_and(|until| Instant::now() < until)).await.is_err() {
+        if self
+            .0
+            .wait_for(|until| until.is_some_and(|until| Instant::now() < until))
+            .await
+            .is_err()
+        {
             std::future::pending::<()>().await;
         }
     }
@@ -81,7 +94,9 @@ impl Leadership {
     /// Returns once this process does not lead any more.
     pub(crate) async fn lost(&mut self) {
         loop {
-            let Some(until) = *self.0.borrow_and_update() else { return };
+            let Some(until) = *self.0.borrow_and_update() else {
+                return;
+            };
             tokio::select! {
                 changed = self.0.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep_until(until.into()) => if !self.may_commit() { return },
@@ -113,7 +128,10 @@ fn step(lease: Option<&Lease>, seen: &mut Option<Seen>, election: &Election, now
     let holder = spec.holder_identity.unwrap_or_default();
     let transitions = spec.lease_transitions.unwrap_or(0);
     if holder == election.identity {
-        return Step::Write { transitions, acquired: spec.acquire_time };
+        return Step::Write {
+            transitions,
+            acquired: spec.acquire_time,
+        };
     }
     let version = lease.metadata.resource_version.clone();
     let unchanged = match seen {
@@ -123,10 +141,15 @@ fn step(lease: Option<&Lease>, seen: &mut Option<Seen>, election: &Election, now
             Duration::ZERO
         }
     };
-    let announced = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+    let announced = spec
+        .lease_duration_seconds
+        .and_then(|seconds| u64::try_from(seconds).ok());
     let expires = announced.map_or(election.lease_duration, Duration::from_secs);
     if holder.is_empty() || unchanged >= expires {
-        Step::Write { transitions: transitions.saturating_add(1), acquired: None }
+        Step::Write {
+            transitions: transitions.saturating_add(1),
+            acquired: None,
+        }
     } else {
         Step::Wait
     }
@@ -168,7 +191,11 @@ pub(crate) async fn campaign(client: Client, election: Election, leading: watch:
                 leading.send_replace(None);
             }
             Ok(Err(error)) => {
-                tracing::warn!(lease = election.name, error = &error as &dyn std::error::Error, "lease not renewed");
+                tracing::warn!(
+                    lease = election.name,
+                    error = &error as &dyn std::error::Error,
+                    "lease not renewed"
+                );
             }
             Err(_) => tracing::warn!(lease = election.name, "lease not renewed: no answer"),
         }
@@ -181,7 +208,10 @@ async fn attempt(api: &Api<Lease>, election: &Election, seen: &mut Option<Seen>)
     let current = api.get_opt(&election.name).await?;
     let written = match step(current.as_ref(), seen, election, Instant::now()) {
         Step::Wait => return Ok(false),
-        Step::Create => api.create(&PostParams::default(), &lease(election, None, 0, None)).await,
+        Step::Create => {
+            api.create(&PostParams::default(), &lease(election, None, 0, None))
+                .await
+        }
         Step::Write { transitions, acquired } => {
             // It carries the resourceVersion as read: of two candidates one succeeds.
             let lease = lease(election, current, transitions, acquired);
@@ -195,16 +225,31 @@ async fn attempt(api: &Api<Lease>, election: &Election, seen: &mut Option<Seen>)
     }
 }
 
+/// Shows in the metrics whether this process leads, until dropped.
+pub(crate) async fn show(mut leadership: Leadership, metrics: Metrics) {
+    loop {
+        metrics.leader.set(0);
+        leadership.gained().await;
+        metrics.leader.set(1);
+        leadership.lost().await;
+    }
+}
+
 /// Gives the Lease up, so that another need not wait for it to expire. Best effort.
 pub(crate) async fn release(client: Client, election: Election) {
     let api = Api::<Lease>::namespaced(client, &election.namespace);
-    let Ok(Some(mut current)) = api.get_opt(&election.name).await else { return };
+    let Ok(Some(mut current)) = api.get_opt(&election.name).await else {
+        return;
+    };
     let Some(spec) = &mut current.spec else { return };
     if spec.holder_identity.as_deref() == Some(&election.identity) {
         spec.holder_identity = Some(String::new());
         spec.lease_duration_seconds = Some(1);
         if let Err(error) = api.replace(&election.name, &PostParams::default(), &current).await {
-            tracing::debug!(error = &error as &dyn std::error::Error, "lease not given up; it expires");
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "lease not given up; it expires"
+            );
         }
     }
 }
@@ -225,14 +270,29 @@ mod tests {
         let mut seen = None;
         let now = Instant::now();
         assert_eq!(step(None, &mut seen, &election, now), Step::Create);
-        assert_eq!(step(Some(&held_by("other", "1")), &mut seen, &election, now), Step::Wait);
+        assert_eq!(
+            step(Some(&held_by("other", "1")), &mut seen, &election, now),
+            Step::Wait
+        );
         let later = now + Duration::from_secs(14);
-        assert_eq!(step(Some(&held_by("other", "2")), &mut seen, &election, later), Step::Wait);
+        assert_eq!(
+            step(Some(&held_by("other", "2")), &mut seen, &election, later),
+            Step::Wait
+        );
         let much_later = now + Duration::from_secs(20);
-        assert_eq!(step(Some(&held_by("other", "2")), &mut seen, &election, much_later), Step::Wait);
+        assert_eq!(
+            step(Some(&held_by("other", "2")), &mut seen, &election, much_later),
+            Step::Wait
+        );
         let expired = later + Duration::from_secs(15);
         let taken = step(Some(&held_by("other", "2")), &mut seen, &election, expired);
-        assert_eq!(taken, Step::Write { transitions: 4, acquired: None });
+        assert_eq!(
+            taken,
+            Step::Write {
+                transitions: 4,
+                acquired: None
+            }
+        );
     }
 
     #[test]
@@ -241,9 +301,21 @@ mod tests {
         let mut seen = None;
         let now = Instant::now();
         let renewed = step(Some(&held_by("me", "1")), &mut seen, &election, now);
-        assert!(matches!(renewed, Step::Write { transitions: 3, acquired: Some(_) }));
+        assert!(matches!(
+            renewed,
+            Step::Write {
+                transitions: 3,
+                acquired: Some(_)
+            }
+        ));
         let taken = step(Some(&held_by("", "1")), &mut seen, &election, now);
-        assert_eq!(taken, Step::Write { transitions: 4, acquired: None });
+        assert_eq!(
+            taken,
+            Step::Write {
+                transitions: 4,
+                acquired: None
+            }
+        );
     }
 
     #[tokio::test]

@@ -83,15 +83,31 @@ impl Metrics {
     /// Metrics that this registry shows, under their full names.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        registry.register("setpoint_reconcile", "Runs of reconcilers, by how they ended", metrics.runs.clone());
-        registry.register("setpoint_reconcile_writes", "Writes of reconcilers, by what was written", metrics.writes.clone());
+        registry.register(
+            "setpoint_reconcile",
+            "Runs of reconcilers, by how they ended",
+            metrics.runs.clone(),
+        );
+        registry.register(
+            "setpoint_reconcile_writes",
+            "Writes of reconcilers, by what was written",
+            metrics.writes.clone(),
+        );
         registry.register(
             "setpoint_reconcile_duration_seconds",
             "Time of a run, from the start of the plan to the end of the commit",
             metrics.duration.clone(),
         );
-        registry.register("setpoint_reconcile_queue_depth", "Keys that wait for a run", metrics.depth.clone());
-        registry.register("setpoint_reconcile_backoff_keys", "Keys whose last run failed", metrics.backing_off.clone());
+        registry.register(
+            "setpoint_reconcile_queue_depth",
+            "Keys that wait for a run",
+            metrics.depth.clone(),
+        );
+        registry.register(
+            "setpoint_reconcile_backoff_keys",
+            "Keys whose last run failed",
+            metrics.backing_off.clone(),
+        );
         registry.register(
             "setpoint_reconcile_quarantined_keys",
             "Keys that keep failing and are tried rarely",
@@ -107,7 +123,11 @@ impl Metrics {
             "Objects left out of the view because they do not decode",
             metrics.undecodable.clone(),
         );
-        registry.register("setpoint_engine_leader", "1 while this process may commit", metrics.leader.clone());
+        registry.register(
+            "setpoint_engine_leader",
+            "1 while this process may commit",
+            metrics.leader.clone(),
+        );
         registry.register(
             "setpoint_engine_events_dropped",
             "Events not recorded because too many came or the server refused them",

@@ -25,7 +25,10 @@ impl Queue {
     /// Starts over, empty, with a new drain. Wakes before it are gone: wake everything afterwards.
     pub(crate) fn open(&self) -> mpsc::UnboundedReceiver<Key> {
         let (sender, receiver) = mpsc::unbounded_channel();
-        *self.0.lock() = State { waiting: HashSet::new(), sender: Some(sender) };
+        *self.0.lock() = State {
+            waiting: HashSet::new(),
+            sender: Some(sender),
+        };
         receiver
     }
 
@@ -53,6 +56,11 @@ impl Queue {
         self.0.lock().waiting.remove(key);
     }
 
+    /// Whether nobody drains it.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.lock().sender.is_none()
+    }
+
     pub(crate) fn depth(&self) -> usize {
         self.0.lock().waiting.len()
     }
@@ -75,7 +83,10 @@ mod tests {
         assert_eq!(drain.try_recv().ok(), Some(key.clone()));
         assert!(drain.try_recv().is_err());
         queue.wake(&key);
-        assert!(drain.try_recv().is_err(), "not yet taken, so still queued as far as wakes go");
+        assert!(
+            drain.try_recv().is_err(),
+            "not yet taken, so still queued as far as wakes go"
+        );
         queue.take(&key);
         queue.wake(&key);
         assert_eq!(drain.try_recv().ok(), Some(key.clone()));

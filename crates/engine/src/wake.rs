@@ -38,7 +38,10 @@ pub(crate) struct Recording {
 
 impl Recording {
     pub(crate) fn over(caches: Arc<Caches>) -> Self {
-        Self { caches, asked: RefCell::default() }
+        Self {
+            caches,
+            asked: RefCell::default(),
+        }
     }
 
     pub(crate) fn into_footprints(self) -> BTreeSet<Footprint> {
@@ -66,7 +69,10 @@ impl Snapshot for Recording {
 
     fn owned(&self, kind: TypeId, owner_uid: &str) -> Vec<AnyObject> {
         self.asked(Footprint::Owner(kind, owner_uid.to_owned()));
-        self.caches.of(kind).map(|cache| cache.owned(owner_uid)).unwrap_or_default()
+        self.caches
+            .of(kind)
+            .map(|cache| cache.owned(owner_uid))
+            .unwrap_or_default()
     }
 }
 
@@ -105,7 +111,10 @@ impl Footprints {
     /// The keys whose last plan asked about what changed.
     pub(crate) fn touched(&self, change: &Change) -> HashSet<Key> {
         let (namespace, name) = (change.namespace.clone(), change.name.clone());
-        let owners = change.owners.iter().map(|owner| Footprint::Owner(change.kind, owner.uid.clone()));
+        let owners = change
+            .owners
+            .iter()
+            .map(|owner| Footprint::Owner(change.kind, owner.uid.clone()));
         [
             Footprint::All(change.kind),
             Footprint::Namespace(change.kind, namespace.clone()),
@@ -130,8 +139,16 @@ mod tests {
     use super::*;
 
     fn change(kind: TypeId, namespace: &str, name: &str, owner: Option<&str>) -> Change {
-        let owners = owner.map(|uid| OwnerReference { uid: uid.to_owned(), ..OwnerReference::default() });
-        Change { kind, namespace: namespace.to_owned(), name: name.to_owned(), owners: owners.into_iter().collect() }
+        let owners = owner.map(|uid| OwnerReference {
+            uid: uid.to_owned(),
+            ..OwnerReference::default()
+        });
+        Change {
+            kind,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            owners: owners.into_iter().collect(),
+        }
     }
 
     #[test]
@@ -149,7 +166,10 @@ mod tests {
             names.join(" ")
         };
         assert_eq!(woken(&footprints, &change(config, "a", "x", None)), "all one some");
-        assert_eq!(woken(&footprints, &change(config, "a", "y", Some("u"))), "all owner some");
+        assert_eq!(
+            woken(&footprints, &change(config, "a", "y", Some("u"))),
+            "all owner some"
+        );
         assert_eq!(woken(&footprints, &change(config, "b", "x", None)), "all");
         assert_eq!(woken(&footprints, &change(secret, "a", "x", Some("u"))), "");
 
