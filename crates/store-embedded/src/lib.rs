@@ -35,6 +35,8 @@ mod writer;
 
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod sim;
 
 use std::{
     io,

@@ -118,7 +118,8 @@ fn run_and_kill(directory: &Path, after: Duration) -> BTreeMap<u64, (u64, Revisi
     reader.join().expect("the reader")
 }
 
-async fn check(directory: &Path, acknowledged: &BTreeMap<u64, (u64, Revision)>) -> Revision {
+/// Checks what a crash left against what was acknowledged, or seen by the check before. Notes what it sees: it must stay too.
+async fn check(directory: &Path, known: &mut BTreeMap<u64, (u64, Revision)>) -> Revision {
     let store = EmbeddedStore::open(directory, options()).expect("the store opens after a crash");
     let current = store.current().await.expect("the current revision");
     for client in 0..CLIENTS {
@@ -130,21 +131,30 @@ async fn check(directory: &Path, acknowledged: &BTreeMap<u64, (u64, Revision)>) 
             found.iter().all(|v| *v == found[0]),
             "client {client}: a commit is half there: {found:?}"
         );
-        let Some((number, at)) = acknowledged.get(&client) else {
-            continue;
-        };
-        let kept = found[0].as_ref().expect("an acknowledged key");
-        let kept_number: u64 = String::from_utf8_lossy(&kept.value).trim().parse().expect("a number");
+        let (number, at) = known.get(&client).copied().unwrap_or_default();
+        let kept = found[0].as_ref().map_or((0, Revision::ZERO), |v| {
+            (
+                String::from_utf8_lossy(&v.value).trim().parse().expect("a number"),
+                v.modified,
+            )
+        });
         assert!(
-            kept_number >= *number,
-            "client {client}: {number} was acknowledged, {kept_number} is there"
+            kept.0 >= number,
+            "client {client}: {number} was acknowledged, {} is there",
+            kept.0
         );
-        assert!(kept.modified >= *at && kept.modified <= current);
+        assert!(
+            kept.1 >= at && kept.1 <= current,
+            "client {client}: acknowledged at {at}, now at {}",
+            kept.1
+        );
         // A client has one commit in flight at most.
         assert!(
-            kept_number <= number + 1,
-            "client {client}: {number} was the last but one, {kept_number} is there"
+            kept.0 <= number + 1,
+            "client {client}: {number} was the last but one, {} is there",
+            kept.0
         );
+        known.insert(client, kept);
     }
     check_history(&store, current).await;
     current
@@ -181,7 +191,7 @@ async fn a_killed_process_loses_nothing() {
     let mut random = number("SETPOINT_TORTURE_SEED").unwrap_or(clock) | 1;
     println!("SETPOINT_TORTURE_ROUNDS={rounds} SETPOINT_TORTURE_SEED={random}");
     let directory = tempfile::tempdir().expect("a directory");
-    let mut acknowledged = BTreeMap::new();
+    let mut known = BTreeMap::new();
     let (mut last, mut silent) = (Revision::ZERO, 0);
     for round in 0..rounds {
         random ^= random << 13;
@@ -191,8 +201,8 @@ async fn a_killed_process_loses_nothing() {
         let after = Duration::from_micros(2_000 + random % 80_000);
         let more = tokio::task::block_in_place(|| run_and_kill(&path, after));
         silent += u64::from(more.is_empty());
-        acknowledged.extend(more);
-        let current = check(directory.path(), &acknowledged).await;
+        known.extend(more);
+        let current = check(directory.path(), &mut known).await;
         assert!(
             current >= last,
             "round {round}: the revision went back from {last} to {current}"
