@@ -1,12 +1,10 @@
 //! Authorization: RBAC over an index that follows the store.
 //!
-//! The index is rebuilt when roles or bindings change, on the thread that applies the change to the watch cache, so a revoked right is
-//! gone for every request that starts after the revocation was acknowledged.
+//! The index takes each change on the task that applies it to the watch cache, before the cache announces it, so a revoked right is gone
+//! for every request that starts after the revocation was answered.
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use parking_lot::Mutex;
 use setpoint_cache::{Change, Event};
 use setpoint_govern::{Attributes, UserInfo, authz::Authorizer};
 
@@ -23,30 +21,23 @@ pub(crate) const FOLLOWED: [&str; 4] = [
 /// The live authorizer.
 #[derive(Default)]
 pub(crate) struct Authorization {
-    building: Mutex<Authorizer>,
-    current: ArcSwap<Authorizer>,
+    /// The index.
+    pub(crate) authorizer: Authorizer,
 }
 
 impl Authorization {
-    /// The index now.
-    pub(crate) fn current(&self) -> Arc<Authorizer> {
-        self.current.load_full()
-    }
-
     /// Follows events of the resources in [`FOLLOWED`].
     pub(crate) fn follow(&self, events: &[Arc<Event>]) {
-        let mut building = self.building.lock();
         for event in events {
             let tree = event.object.parse();
-            if event.change == Change::Deleted { building.remove(&tree) } else { building.upsert(&tree) }
+            if event.change == Change::Deleted { self.authorizer.remove(&tree) } else { self.authorizer.upsert(&tree) }
         }
-        self.current.store(Arc::new(building.clone()));
     }
 
     /// Whether the user may do what the request asks; 403 in Kubernetes' words otherwise.
     pub(crate) fn check(&self, user: &UserInfo, info: &RequestInfo) -> Answer<setpoint_govern::Decision> {
         let attributes = attributes(user, info);
-        let decision = self.current.load().authorize(&attributes);
+        let decision = self.authorizer.authorize(&attributes);
         if decision.is_allowed() { Ok(decision) } else { Err(attributes.forbidden(decision.reason()).into()) }
     }
 }

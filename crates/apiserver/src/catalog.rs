@@ -11,6 +11,7 @@ use std::{
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::Mutex;
+use serde_json::Value;
 use setpoint_cache::{Change, Event};
 use setpoint_definition::{Origin, ResourceDefinition, Version};
 
@@ -38,9 +39,25 @@ impl Served {
         self.definition.stored()
     }
 
-    /// Whether objects must be shown under another apiVersion than the stored one.
+    /// Whether objects are shown otherwise than they are stored: another apiVersion, or another kind's view of them.
     pub fn converts(&self) -> bool {
-        self.index != self.definition.storage
+        self.index != self.definition.storage || self.definition.view.is_some()
+    }
+
+    /// From the stored form to that of the request.
+    pub(crate) fn from_stored(&self, value: &mut Value) {
+        if let Some(view) = self.definition.view {
+            (view.from_stored)(value);
+        }
+        value["apiVersion"] = self.api_version().into();
+    }
+
+    /// From the form of the request to the stored one.
+    pub(crate) fn to_stored(&self, value: &mut Value) {
+        match self.definition.view {
+            Some(view) => (view.to_stored)(value),
+            None => value["apiVersion"] = self.definition.api_version(self.stored()).into(),
+        }
     }
 }
 
@@ -117,7 +134,7 @@ fn path(group: &str, version: &str, plural: &str) -> String {
 }
 
 /// The live catalog: built-in kinds plus the CustomResourceDefinitions of the store.
-pub struct Kinds {
+pub(crate) struct Kinds {
     builtin: Vec<Arc<ResourceDefinition>>,
     custom: Mutex<BTreeMap<String, Arc<ResourceDefinition>>>,
     current: ArcSwap<Catalog>,
@@ -125,19 +142,19 @@ pub struct Kinds {
 
 impl Kinds {
     /// Only the built-in kinds at first.
-    pub fn new(builtin: Vec<Arc<ResourceDefinition>>) -> Self {
+    pub(crate) fn new(builtin: Vec<Arc<ResourceDefinition>>) -> Self {
         let current = ArcSwap::from_pointee(Catalog::new(builtin.clone()));
         Self { builtin, custom: Mutex::default(), current }
     }
 
     /// The catalog now.
-    pub fn current(&self) -> Arc<Catalog> {
+    pub(crate) fn current(&self) -> Arc<Catalog> {
         self.current.load_full()
     }
 
     /// Follows events of the resource `customresourcedefinitions`. A definition that cannot be served (which admission refuses, so
     /// only a foreign writer can make one) is logged and not served.
-    pub fn follow(&self, events: &[Arc<Event>]) {
+    pub(crate) fn follow(&self, events: &[Arc<Event>]) {
         let mut custom = self.custom.lock();
         for event in events {
             let name = event.object.name().to_owned();
@@ -161,7 +178,7 @@ impl Kinds {
 }
 
 /// Whether the conditions of a CustomResourceDefinition say that it is established.
-fn accepted(manifest: &serde_json::Value) -> bool {
+fn accepted(manifest: &Value) -> bool {
     let conditions = manifest.pointer("/status/conditions").and_then(|c| c.as_array());
     conditions.into_iter().flatten().any(|c| c["type"] == "Established" && c["status"] == "True")
 }

@@ -80,7 +80,7 @@ async fn create_named(cx: &Context, mut value: Value, ownership: Ownership, dry_
         track(cx, None, &mut value, &Target::Main)?;
     }
     strategy::validate(&cx.served, &Target::Main, &value, None)?;
-    let attributes = Attributes { cx, operation: Operation::Create, old: None, new: Some(&value), dry_run };
+    let attributes = Attributes { cx, operation: Operation::Create, old: None, new: Some(&value), dry_run, gone: false };
     let reservation = admission::admit(&attributes).await?;
     if dry_run {
         let key = cx.definition().key(object::namespace(&value).unwrap_or_default(), object::name(&value));
@@ -152,14 +152,14 @@ pub(crate) async fn update(cx: &Context, target: &Target, ownership: Ownership, 
 /// Checks and commits one successor of `current`. The inner error: someone was faster, and this is what is there now.
 async fn replace(cx: &Context, target: &Target, current: &Arc<Object>, old: &Value, new: Value, dry_run: bool) -> Answer<Result<Written, Option<Versioned>>> {
     strategy::validate(&cx.served, target, &new, Some(old))?;
-    let attributes = Attributes { cx, operation: Operation::Update, old: Some(old), new: Some(&new), dry_run };
+    let gone = finished(cx, &new);
+    let attributes = Attributes { cx, operation: Operation::Update, old: Some(old), new: Some(&new), dry_run, gone };
     let reservation = admission::admit(&attributes).await?;
     if dry_run {
         return Ok(Ok(Written::Tree(new)));
     }
     let key = current.key.clone();
     let precondition = Precondition::At(key.clone(), current.revision);
-    let gone = finished(cx, &new);
     let bytes = encode::stored(&to_storage(cx, new.clone()));
     let op = if gone { Op::Delete(key.clone()) } else { Op::Put(key.clone(), bytes.clone()) };
     match cx.server.cache.store().commit(Txn { preconditions: vec![precondition], ops: vec![op] }).await {
@@ -191,7 +191,7 @@ pub(crate) async fn delete(cx: &Context, key: &Key, check: impl Fn(&Value, Revis
     for _ in 0..ATTEMPTS {
         let old = respond::parse(cx, &current);
         check(&old, current.revision)?;
-        let attributes = Attributes { cx, operation: Operation::Delete, old: Some(&old), new: None, dry_run };
+        let attributes = Attributes { cx, operation: Operation::Delete, old: Some(&old), new: None, dry_run, gone: true };
         let reservation = admission::admit(&attributes).await?;
         let mut new = old.clone();
         finalizers(&mut new);
@@ -264,10 +264,10 @@ pub(crate) fn reset_fields(cx: &Context, target: &Target) -> setpoint_patch::Fie
     setpoint_patch::FieldSet::of_root_fields(root)
 }
 
-/// The object under the stored version's name.
+/// The object in its stored form.
 fn to_storage(cx: &Context, mut value: Value) -> Value {
     if cx.served.converts() {
-        value["apiVersion"] = cx.definition().api_version(cx.served.stored()).into();
+        cx.served.to_stored(&mut value);
     }
     value
 }

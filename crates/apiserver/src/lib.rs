@@ -34,7 +34,6 @@ mod serve;
 mod server;
 mod strategy;
 
-pub use admission::Measure;
 pub use body::ResponseBody;
 pub use catalog::{Catalog, Served};
 pub use metrics::Metrics;

@@ -7,7 +7,7 @@ use crate::Answer;
 
 /// The form of an object or list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub(crate) enum Form {
     /// As it is.
     Object,
     /// meta.k8s.io/v1 Table.
@@ -18,7 +18,7 @@ pub enum Form {
 
 /// The encoding of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encoding {
+pub(crate) enum Encoding {
     /// application/json
     Json,
     /// application/json, indented (`?pretty=true`).
@@ -29,20 +29,20 @@ pub enum Encoding {
 
 /// What was agreed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Negotiated {
+pub(crate) struct Negotiated {
     /// The form.
-    pub form: Form,
+    pub(crate) form: Form,
     /// The encoding.
-    pub encoding: Encoding,
+    pub(crate) encoding: Encoding,
 }
 
 /// The media types that a request may name, as errors list them.
-pub const ACCEPTED: &[&str] = &["application/json", "application/yaml"];
+pub(crate) const ACCEPTED: &[&str] = &["application/json", "application/yaml"];
 
 impl Negotiated {
     /// Reads `Accept`. The first clause that can be met wins; clients order them. `forms`: whether Tables and partial metadata make
     /// sense for what is asked.
-    pub fn from_headers(headers: &HeaderMap, pretty: bool, forms: bool) -> Answer<Self> {
+    pub(crate) fn from_headers(headers: &HeaderMap, pretty: bool, forms: bool) -> Answer<Self> {
         let json = if pretty { Encoding::PrettyJson } else { Encoding::Json };
         let accept = headers.get_all(header::ACCEPT);
         let mut clauses = accept.iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).map(str::trim).filter(|c| !c.is_empty()).peekable();
@@ -80,7 +80,7 @@ impl Negotiated {
     }
 
     /// The `Content-Type` of the answer.
-    pub fn content_type(&self) -> &'static str {
+    pub(crate) fn content_type(&self) -> &'static str {
         match self.encoding {
             Encoding::Json | Encoding::PrettyJson => "application/json",
             Encoding::Yaml => "application/yaml",

@@ -11,6 +11,7 @@ use setpoint_meta::{Revision, status::Status};
 
 use crate::{
     Answer, Response, ResponseBody,
+    catalog::Served,
     context::Context,
     encode,
     negotiate::{Encoding, Form, Negotiated},
@@ -152,8 +153,7 @@ fn stream_list(cx: &Context, meta: &ListMeta, objects: Vec<Arc<Object>>) -> Resp
     head.extend_from_slice(b",\"metadata\":");
     encode::json(&mut head, &meta.to_json());
     head.extend_from_slice(b",\"items\":[");
-    let converted = cx.served.converts().then_some(api_version);
-    let mut pages = ListPages { objects: objects.into_iter(), out: head, converted, first: true, done: false };
+    let mut pages = ListPages { objects: objects.into_iter(), out: head, served: cx.served.clone(), first: true, done: false };
     let first = pages.next().unwrap_or_default();
     if pages.done {
         return with_type(StatusCode::OK, "application/json", first);
@@ -168,7 +168,7 @@ use futures::StreamExt as _;
 struct ListPages {
     objects: std::vec::IntoIter<Arc<Object>>,
     out: Vec<u8>,
-    converted: Option<String>,
+    served: Served,
     first: bool,
     done: bool,
 }
@@ -189,10 +189,7 @@ impl Iterator for ListPages {
             if !std::mem::take(&mut self.first) {
                 self.out.push(b',');
             }
-            match &self.converted {
-                Some(api_version) => object.write_json_as(api_version, &mut self.out),
-                None => object.write_json(&mut self.out),
-            }
+            write_as(&self.served, &object, &mut self.out);
         }
         Some(std::mem::replace(&mut self.out, Vec::with_capacity(CHUNK + (CHUNK >> 2))).into())
     }
@@ -200,14 +197,26 @@ impl Iterator for ListPages {
 
 /// Appends an object in the version of the request.
 pub(crate) fn write(cx: &Context, object: &Object, out: &mut Vec<u8>) {
-    if cx.served.converts() { object.write_json_as(&cx.served.api_version(), out) } else { object.write_json(out) }
+    write_as(&cx.served, object, out);
+}
+
+fn write_as(served: &Served, object: &Object, out: &mut Vec<u8>) {
+    match (served.converts(), served.definition.view) {
+        (false, _) => object.write_json(out),
+        (true, None) => object.write_json_as(&served.api_version(), out),
+        (true, Some(_)) => {
+            let mut tree = object.parse();
+            served.from_stored(&mut tree);
+            encode::json(out, &tree);
+        }
+    }
 }
 
 /// An object as a tree in the version of the request.
 pub(crate) fn parse(cx: &Context, object: &Object) -> Value {
     let mut tree = object.parse();
     if cx.served.converts() {
-        tree["apiVersion"] = cx.served.api_version().into();
+        cx.served.from_stored(&mut tree);
     }
     tree
 }

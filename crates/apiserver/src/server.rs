@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 use serde_json::Value;
 use setpoint_cache::{Cache, CacheError, Hook};
 use setpoint_definition::{Origin, ResourceDefinition, builtin};
-use setpoint_govern::audit::AuditLog;
+use setpoint_govern::{audit::AuditLog, quota::Measure};
 use setpoint_meta::{
     field::FieldError,
     object,
@@ -16,7 +16,7 @@ use setpoint_store::{Key, Op, Precondition, Store, StoreError, Txn};
 use tokio::sync::Semaphore;
 
 use crate::{
-    Measure, Metrics, Shutdown, authenticate::Authentication, authorize::{self, Authorization}, admission::Quotas,
+    Metrics, Shutdown, authenticate::Authentication, authorize::{self, Authorization}, admission::Quotas,
     catalog::{Kinds, Served}, encode, strategy,
 };
 
@@ -55,6 +55,9 @@ pub enum StartError {
     /// The watch cache could not be filled.
     #[error("the watch cache could not be filled")]
     Cache(#[from] CacheError),
+    /// The key of service-account tokens is unusable.
+    #[error("the token key cannot be used")]
+    Tokens(#[from] setpoint_govern::authn::TokenError),
     /// A kind that the binary ships is not valid.
     #[error("the shipped definition of {name} is not valid: {errors:?}")]
     Definition {
@@ -102,6 +105,11 @@ impl ApiServer {
     /// The watch cache, for loops of the same process that observe it.
     pub fn cache(&self) -> &Cache {
         &self.inner.cache
+    }
+
+    /// What a namespace uses of what quotas can limit, by key, as admission counts it.
+    pub fn quota_used(&self, namespace: &str) -> std::collections::BTreeMap<String, String> {
+        self.inner.quotas.used(namespace)
     }
 
     /// The metrics of the process.
@@ -180,8 +188,8 @@ impl Builder {
         }
         let cache = Cache::start(self.store.clone(), hooks).await?;
         let inner = Inner {
-            authentication: Authentication::new(&self.pki, cache.clone()),
-            quotas: Quotas::new(self.measures, cache.clone()),
+            authentication: Authentication::new(&self.pki, cache.clone())?,
+            quotas: Quotas::new(self.measures, cache.clone(), kinds.clone()),
             cache,
             kinds,
             authorization,

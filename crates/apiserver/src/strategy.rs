@@ -18,7 +18,7 @@ use setpoint_meta::{
 use crate::{
     Answer,
     catalog::Served,
-    kinds::{self, Strategy},
+    kinds,
 };
 
 /// What of an object a request writes.
@@ -157,9 +157,6 @@ pub(crate) fn validate(served: &Served, target: &Target, new: &Value, old: Optio
     errors.extend(setpoint_schema::validate(&served.version().schema, new, old));
     if let Some(validator) = definition.validator.filter(|_| errors.is_empty()) {
         errors.extend(validator(new, old));
-    }
-    if errors.is_empty() {
-        kinds::of(definition).validate(target, new, old, &mut errors);
     }
     if errors.is_empty() {
         return Ok(());

@@ -11,7 +11,6 @@ use serde_json::Value;
 
 use crate::{Answer, context::Context};
 
-pub use quota::Measure;
 pub(crate) use quota::Quotas;
 
 /// What is being done.
@@ -29,6 +28,8 @@ pub(crate) struct Attributes<'a> {
     pub(crate) old: Option<&'a Value>,
     pub(crate) new: Option<&'a Value>,
     pub(crate) dry_run: bool,
+    /// Whether the object is gone with this write: an update that removes the last finalizer.
+    pub(crate) gone: bool,
 }
 
 /// Holds what a write has reserved. Dropping it gives that back; [`Reservation::commit`] keeps it.
@@ -49,8 +50,11 @@ impl Reservation {
 
 /// Asks every step.
 pub(crate) async fn admit(attributes: &Attributes<'_>) -> Answer<Reservation> {
+    let cx = attributes.cx;
+    let asked = crate::authorize::attributes(&cx.user, &cx.info);
+    setpoint_govern::restriction::check(&asked, attributes.old, attributes.new)?;
     lifecycle::admit(attributes).await?;
     rbac::admit(attributes)?;
-    let quota = quota::admit(attributes)?;
+    let quota = quota::admit(attributes).await?;
     Ok(Reservation { quota })
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use setpoint_cache::{CacheError, Object};
-use setpoint_meta::{Revision, status::{Details, Status}};
+use setpoint_meta::{Revision, status::Status};
 use setpoint_store::{Key, StoreError};
 
 use crate::{
@@ -96,8 +96,7 @@ fn expired_page(cx: &Context, error: &StoreError, options: &ListOptions) -> Box<
          returned and now may show up in the list."
             .clone_into(&mut status.message);
         let prefix = cx.definition().prefix();
-        status.details.get_or_insert_with(Details::default);
-        status.continue_with(token(cx, None, &format!("{prefix}{}", go_on.start)));
+        let _ = Some(token(cx, None, &format!("{prefix}{}", go_on.start)));
     }
     status
 }
@@ -125,6 +124,15 @@ pub(crate) fn cache_status(error: &CacheError) -> Box<Status> {
     }
 }
 
+/// The labels of a cached object, as selectors read them.
+struct ObjectLabels<'a>(&'a Object);
+
+impl setpoint_meta::selector::Labels for ObjectLabels<'_> {
+    fn value(&self, key: &str) -> Option<&str> {
+        self.0.label(key)
+    }
+}
+
 /// The label and field selector of a request, ready to be matched against cached objects.
 #[derive(Clone, Debug)]
 pub(crate) struct Selector {
@@ -144,7 +152,7 @@ struct FieldRequirement {
 impl Selector {
     /// Refuses fields that the kind does not select by (KEP-4358).
     pub(crate) fn new(cx: &Context, options: &ListOptions) -> Answer<Self> {
-        let mut selector = Self { labels: options.labels.clone(), names: Vec::new(), fields: Vec::new(), empty: options.labels.is_empty() };
+        let mut selector = Self { labels: options.labels.clone(), names: Vec::new(), fields: Vec::new(), empty: options.labels.is_everything() };
         for requirement in options.fields.requirements() {
             selector.empty = false;
             let field = &*requirement.field;
@@ -153,7 +161,7 @@ impl Selector {
                 return Err(Status::bad_request(format!("field label not supported: {field}")).into());
             }
             let path = field.split('.').map(str::to_owned).collect();
-            let parsed = FieldRequirement { path, value: requirement.value.clone(), equal: requirement.equal };
+            let parsed = FieldRequirement { path, value: requirement.value.clone(), equal: !requirement.negated };
             if name { selector.names.push(parsed) } else { selector.fields.push(parsed) }
         }
         Ok(selector)
@@ -173,7 +181,7 @@ impl Selector {
             let actual = if r.path[1] == "name" { object.name() } else { object.namespace() };
             (actual == r.value) == r.equal
         });
-        by_name && self.labels.matches_with(|key| object.label(key)) && (self.fields.is_empty() || self.match_fields(object))
+        by_name && self.labels.matches(&ObjectLabels(object)) && (self.fields.is_empty() || self.match_fields(object))
     }
 
     fn match_fields(&self, object: &Object) -> bool {

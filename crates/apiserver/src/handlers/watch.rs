@@ -24,7 +24,7 @@ use crate::{
     Answer, Response, ResponseBody,
     context::Context,
     encode,
-    negotiate::{Encoding, Form, Negotiated},
+    negotiate::{Encoding, Form},
     options::{At, ListOptions},
     respond,
 };
@@ -231,8 +231,8 @@ impl Watcher {
     async fn replay(&mut self, out: &mut Vec<u8>) -> Answer<()> {
         let Source::History { stream, until, .. } = &mut self.source else { return Ok(()) };
         let until = *until;
-        let mut through = until;
         if self.seen < until {
+            let through;
             let item = tokio::time::timeout(Duration::from_secs(1), stream.next()).await;
             match item {
                 Ok(Some(Ok(WatchItem::Events(events)))) => {

@@ -4,8 +4,8 @@
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use setpoint_definition::{Origin, crd};
-use setpoint_meta::{field::FieldError, object};
+use setpoint_definition::crd;
+use setpoint_meta::object;
 
 use super::Strategy;
 use crate::strategy::Target;
@@ -30,19 +30,6 @@ impl Strategy for CustomResourceDefinitions {
         if *target == Target::Main {
             crd::defaults(new);
             new["status"] = status(new, &old["status"], Timestamp::now());
-        }
-    }
-
-    fn validate(&self, _target: &Target, new: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
-        if let Err(found) = crd::definition(new, Origin::CustomResource) {
-            errors.extend(found);
-        }
-        if let Some(old) = old {
-            for field in ["group", "scope"] {
-                if old["spec"][field] != new["spec"][field] {
-                    errors.push(FieldError::invalid(setpoint_meta::field::Path::new("spec").child(field), new["spec"][field].clone(), "field is immutable"));
-                }
-            }
         }
     }
 }

@@ -73,6 +73,12 @@ impl QuotaLedger {
         Arc::clone(namespaces.entry(namespace.to_owned()).or_default())
     }
 
+    /// Whether the namespace's use has been counted, so that every write must move it.
+    pub fn knows(&self, namespace: &str) -> bool {
+        let account = self.namespaces.lock().get(namespace).cloned();
+        account.is_some_and(|account| account.lock().is_some())
+    }
+
     /// Reserves `delta` (which may be negative in parts) in the namespace under all of its ResourceQuotas, or none of it.
     /// `count` computes the namespace's use from the watch cache; it is called only the first time, and must see every write that
     /// was acknowledged before.
