@@ -50,6 +50,17 @@ impl Path {
         Self(text)
     }
 
+    /// The path that `below` has when counted from this one's root: `spec` and `a[0]` make `spec.a[0]`.
+    #[must_use]
+    pub fn join(&self, below: &Self) -> Self {
+        let mut text = self.with_room(below.0.len() + 1);
+        if !text.is_empty() && !below.0.is_empty() && !below.0.starts_with(['[', '.']) {
+            text.push('.');
+        }
+        text.push_str(&below.0);
+        Self(text)
+    }
+
     /// Whether this is the object itself.
     pub fn is_root(&self) -> bool {
         self.0.is_empty()
@@ -148,16 +159,27 @@ impl<'a> Trail<'a> {
     /// The path as text of its own.
     pub fn to_path(&self) -> Path {
         let mut text = String::new();
-        self.write(&mut text);
+        self.write(&mut text, false);
         Path(text)
     }
 
-    fn write(&self, text: &mut String) {
+    /// The path with keys of maps behind dots too, as schema validation in Kubernetes writes it: `spec.labels.app`. Empty for the root.
+    pub fn to_dotted(&self) -> String {
+        let mut text = String::new();
+        self.write(&mut text, true);
+        text
+    }
+
+    fn write(&self, text: &mut String, dotted: bool) {
         if let Some(parent) = self.parent {
-            parent.write(text);
+            parent.write(text, dotted);
         }
         match self.step {
             Step::Root => {}
+            Step::Key(name) if dotted => {
+                text.push('.');
+                text.push_str(name);
+            }
             Step::Child(name) => {
                 if !text.is_empty() {
                     text.push('.');
@@ -409,11 +431,19 @@ mod tests {
         let path = Path::root().child("spec").child("ports").index(0).key("a.b").child("x");
         assert_eq!(path.to_string(), "spec.ports[0][a.b].x");
         assert_eq!(Path::root().to_string(), "<nil>");
+        let join = |a: &str, b: &str| Path::from(a).join(&Path::from(b)).to_string();
+        assert_eq!(
+            [join("a", "b[0]"), join("a", "[0]"), join("a", ""), join("", "b")],
+            ["a.b[0]", "a[0]", "a", "b"]
+        );
         let root = Trail::root();
         let (spec, name) = (root.child("spec"), String::from("k"));
         let (item, key) = (spec.index(3), spec.key(&name));
         assert_eq!(item.child("x").to_string(), "spec[3].x");
-        assert_eq!(key.to_path().as_str(), "spec[k]");
+        assert_eq!(
+            (key.to_path().as_str(), key.to_dotted().as_str()),
+            ("spec[k]", "spec.k")
+        );
         assert_eq!(root.to_string(), "<nil>");
     }
 
