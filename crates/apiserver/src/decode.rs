@@ -73,7 +73,7 @@ fn json(body: &Bytes) -> Answer<(Value, Vec<String>)> {
 /// YAML with bounded aliases, depth and size; only what JSON can express.
 pub(crate) fn yaml(body: &Bytes) -> Answer<Value> {
     let text = std::str::from_utf8(body).map_err(|_| Status::bad_request("the request body is not valid UTF-8"))?;
-    serde_saphyr::from_str(text).map_err(|e| Status::bad_request(format!("the request body is not valid YAML: {e}")).into())
+    serde_saphyr::from_str(text).map_err(|e| Status::bad_request(format!("the request body is not valid YAML: {}", e.to_string().lines().next().unwrap_or_default())).into())
 }
 
 /// The object of a create or update: of the kind and version of the path, pruned of unknown fields, in the shape of the schema.

@@ -74,7 +74,7 @@ impl ListOptions {
     pub(crate) fn parse(query: &Query, watch: bool) -> Answer<Self> {
         let refuse = |message: String| Box::new(Status::bad_request(message));
         let labels = LabelSelector::parse(query.get("labelSelector").unwrap_or_default())
-            .map_err(|e| refuse(format!("unable to parse requirement: {e}")))?;
+            .map_err(|e| refuse(e.to_string()))?;
         let fields = FieldSelector::parse(query.get("fieldSelector").unwrap_or_default()).map_err(|e| refuse(format!("{e}")))?;
         let version = query.get("resourceVersion").map(str::parse::<Revision>).transpose().map_err(|e| refuse(e.to_string()))?;
         let go_on = query

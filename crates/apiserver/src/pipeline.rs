@@ -36,6 +36,9 @@ use crate::{
 /// How long a request that is not a watch may take (the reference's `--request-timeout`).
 const TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Bytes of a body over the limit that are read and thrown away, so that the client gets its 413.
+const DISCARD: usize = 16 << 20;
+
 /// Who is at the other end.
 #[derive(Debug)]
 pub(crate) enum Peer {
@@ -265,18 +268,21 @@ where
 {
     let too_large = || Box::new(Status::request_entity_too_large(format_args!("limit is {BODY_LIMIT}")));
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
-    if announced.is_some_and(|n| n > BODY_LIMIT) {
-        return Err(too_large());
-    }
     if headers.get(header::CONTENT_ENCODING).is_some_and(|v| v != "identity") {
         return Err(Status::new(415, setpoint_meta::status::Reason::UnsupportedMediaType, "compressed request bodies are not accepted").into());
     }
-    let mut out = Vec::with_capacity(announced.unwrap_or(0));
+    let mut out = Vec::with_capacity(announced.unwrap_or(0).min(BODY_LIMIT));
+    let mut discarded = 0;
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else { return Err(Status::bad_request("the request body could not be read").into()) };
         let Ok(mut data) = frame.into_data() else { continue };
-        if out.len() + data.remaining() > BODY_LIMIT {
-            return Err(too_large());
+        if discarded > 0 || out.len() + data.remaining() > BODY_LIMIT {
+            // a client that is still sending would see a broken connection instead of the answer: hear it out, within bounds
+            discarded += data.remaining();
+            if discarded > DISCARD {
+                return Err(too_large());
+            }
+            continue;
         }
         while data.has_remaining() {
             let chunk = data.chunk();
@@ -285,7 +291,7 @@ where
             data.advance(taken);
         }
     }
-    Ok(out.into())
+    if discarded > 0 { Err(too_large()) } else { Ok(out.into()) }
 }
 
 /// A client inside the process: a tower service over [`ApiServer`], as `kube::Client` takes it.

@@ -8,9 +8,9 @@
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
-use setpoint_definition::{NameRule, ResourceDefinition, Scope};
+use setpoint_definition::{NameRule, Origin, ResourceDefinition, Scope};
 use setpoint_meta::{
-    field::{FieldError, Path},
+    field::{ErrorKind, FieldError, Path},
     names, object,
     status::Status,
 };
@@ -160,6 +160,16 @@ pub(crate) fn validate(served: &Served, target: &Target, new: &Value, old: Optio
     }
     if errors.is_empty() {
         return Ok(());
+    }
+    if definition.origin == Origin::Kubernetes
+        && let Some(error) = errors.iter().find(|e| e.kind == ErrorKind::TypeInvalid)
+    {
+        // Kubernetes decodes its own kinds into Go structs: a wrong type there is no invalid object but no object at all
+        let (kind, version) = (&definition.kind, &served.version().name);
+        let wanted = error.detail.rsplit_once(" must be of type ").map_or("", |(_, rest)| rest.split(':').next().unwrap_or_default());
+        let found = error.bad_value.as_ref().and_then(Value::as_str).unwrap_or("value").replace("integer", "number").replace("boolean", "bool");
+        let why = format!("json: cannot unmarshal {found} into Go struct field {kind}.{} of type {wanted}", error.path);
+        return Err(Status::bad_request(format!("{kind} in version {:?} cannot be handled as a {kind}: {why}", &**version)).into());
     }
     Err(Status::invalid(&definition.gvk(served.version()), object::name(new), errors).into())
 }

@@ -114,6 +114,8 @@ pub struct Status {
     pub message: String,
     /// What it is about. Boxed, since a `Status` is the error arm of most functions of the API server.
     pub details: Option<Box<Details>>,
+    /// `metadata.continue`: where a list whose revision is compacted can go on at the current one.
+    pub go_on: Option<Box<str>>,
 }
 
 fn about(resource: &GroupResource, name: &str) -> Details {
@@ -133,6 +135,7 @@ impl Status {
             reason,
             message: message.into(),
             details: None,
+            go_on: None,
         }
     }
 
@@ -377,6 +380,9 @@ impl Status {
     pub fn to_json(&self) -> Value {
         let mut out =
             json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": self.code});
+        if let Some(token) = &self.go_on {
+            out["metadata"]["continue"] = (**token).into();
+        }
         if let Value::Object(map) = &mut out {
             self.put(map);
         }
@@ -410,6 +416,7 @@ impl Status {
                 .unwrap_or(500),
             reason: Reason::parse(text("reason")),
             message: text("message").to_owned(),
+            go_on: value.pointer("/metadata/continue").and_then(Value::as_str).map(Box::from),
             details: value
                 .get("details")
                 .and_then(|d| Details::deserialize(d).ok())

@@ -96,7 +96,7 @@ fn expired_page(cx: &Context, error: &StoreError, options: &ListOptions) -> Box<
          returned and now may show up in the list."
             .clone_into(&mut status.message);
         let prefix = cx.definition().prefix();
-        let _ = Some(token(cx, None, &format!("{prefix}{}", go_on.start)));
+        status.go_on = Some(token(cx, None, &format!("{prefix}{}", go_on.start)).into());
     }
     status
 }

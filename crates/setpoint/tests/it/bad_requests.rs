@@ -56,7 +56,39 @@ async fn bad_input_is_answered_as_kubernetes_answers_it() {
     }
     let (code, _) = raw(&admin, "GET", "/api/v1/configmaps", &[("accept", "image/png")], "").await;
     assert_eq!(code, 406);
-    expect![[""]].assert_eq(&said);
+    expect![[r#"
+        unknown field, strict: 400 BadRequest: ConfigMap in version "v1" cannot be handled as a ConfigMap: strict decoding error: unknown field "dat"
+        duplicate field, strict: 400 BadRequest: ConfigMap in version "v1" cannot be handled as a ConfigMap: strict decoding error: duplicate field "data"
+        wrong type: 422 Invalid: ConfigMap "a" is invalid: data.x: Invalid value: "integer": data.x in body must be of type string: "integer"
+        not JSON: 400 BadRequest: the request body is not valid JSON: EOF while parsing a value at line 1 column 14
+        not YAML: 400 BadRequest: the request body is not valid YAML: error: line 1 column 4: unclosed bracket '['
+         --> <input>:1:4
+          |
+        1 | a: [
+          |    ^ unclosed bracket '['
+        another kind: 400 BadRequest: Secret in version "v1" cannot be handled as a ConfigMap: the kind in the data must be ConfigMap
+        another version: 400 BadRequest: the API version in the data (v2) does not match the expected API version (v1)
+        no name: 422 Invalid: ConfigMap "" is invalid: metadata.name: Required value: name or generateName is required
+        bad name: 422 Invalid: ConfigMap "A_b" is invalid: metadata.name: Invalid value: "A_b": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+        another namespace: 400 BadRequest: the namespace of the provided object does not match the namespace sent on the request
+        no such namespace: 404 NotFound: namespaces "nope" not found
+        too large: 413 RequestEntityTooLarge: Request entity too large: limit is 3145728
+        unknown media type: 415 UnsupportedMediaType: the body of the request was in an unknown format - accepted media types include: application/json, application/yaml
+        negative replicas: 422 Invalid: ModelDeployment.inference.setpoint.dev "a" is invalid: spec.replicas: Invalid value: -1: spec.replicas in body should be greater than or equal to 0
+        replicas of the wrong type: 422 Invalid: ModelDeployment.inference.setpoint.dev "a" is invalid: spec.replicas: Invalid value: "string": spec.replicas in body must be of type integer: "string"
+        a required field missing: 422 Invalid: ModelDeployment.inference.setpoint.dev "a" is invalid: spec.modelRef: Required value
+        no such object: 404 NotFound: configmaps "nope" not found
+        no such kind: 404 NotFound: the server could not find the requested resource
+        no such path: 404 NotFound: the server could not find the requested resource
+        a path with a trick: 400 BadRequest: the path "/api/v1/namespaces/default/configmaps/%2e%2e/secrets" is not in its plain form: it may not hold empty, "." or ".." segments or encoded slashes
+        bad selector: 400 BadRequest: unable to parse requirement: unable to parse requirement: found '', expected: ',' or ')'
+        bad field selector: 400 BadRequest: field label not supported: data.x
+        bad continue: 400 BadRequest: continue key is not valid: it must be the value that a list answered
+        bad version: 400 BadRequest: invalid resource version "x": it must be a decimal number that a server gave out
+        apply without a manager: 400 BadRequest: PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required for apply patch
+        strategic merge of a custom resource: 415 UnsupportedMediaType: the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml
+        a verb that is not served: 405 MethodNotAllowed: the server does not allow this method on the requested resource
+    "#]].assert_eq(&said);
 }
 
 #[tokio::test]
