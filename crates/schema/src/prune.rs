@@ -91,7 +91,7 @@ impl Pruner {
                     self.value(field, value, &at.child(name), field.preserve_unknown_fields, false);
                 }
                 // `additionalProperties: false` is for validation to complain about.
-                None => any_unknown |= !keep && !schema.closed && !(root && is_meta(name)),
+                None => any_unknown |= !(keep || schema.closed || (root && is_meta(name))),
             }
         }
         if any_unknown {

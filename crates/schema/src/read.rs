@@ -79,11 +79,11 @@ fn number(map: &Map<String, Value>, keyword: &'static str) -> Answer<Option<Numb
     }
 }
 
+/// Reads the schema that this step leads to.
+pub(crate) type Child<'a, E> = dyn FnMut(Step<'_>, &Value) -> Result<Arc<Schema>, E> + 'a;
+
 /// Reads one schema; `child` reads those within it.
-pub(crate) fn node<E: From<Unreadable>>(
-    map: &Map<String, Value>,
-    child: &mut dyn FnMut(Step<'_>, &Value) -> Result<Arc<Schema>, E>,
-) -> Result<Schema, E> {
+pub(crate) fn node<E: From<Unreadable>>(map: &Map<String, Value>, child: &mut Child<'_, E>) -> Result<Schema, E> {
     let mut schema = own(map)?;
     if let Some(properties) = present(map, "properties") {
         let Some(properties) = properties.as_object() else {
@@ -133,7 +133,7 @@ fn junctors<E: From<Unreadable>>(
     map: &Map<String, Value>,
     keyword: &'static str,
     int_or_string: bool,
-    child: &mut dyn FnMut(Step<'_>, &Value) -> Result<Arc<Schema>, E>,
+    child: &mut Child<'_, E>,
 ) -> Result<Vec<Arc<Schema>>, E> {
     let all = list(map, keyword)?;
     if int_or_string && is_int_or_string(all) {

@@ -285,4 +285,4 @@ impl Decoder<'_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -48,17 +48,22 @@ fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
-        Value::Number(n) if n.is_f64() => "number",
-        Value::Number(_) => "integer",
+        Value::Number(n) if n.is_i64() => "integer",
+        Value::Number(_) => "number",
         Value::String(_) => "string",
         Value::Array(_) => "array",
         Value::Object(_) => "object",
     }
 }
 
-/// A float without a fraction counts as a whole number.
+/// Largest whole number that a float surely means (RFC 8259, "Numbers").
+const MAX_FLOAT_WHOLE: f64 = 9_007_199_254_740_991.0;
+
+/// Whole numbers have 64 bits with a sign; a float without a fraction counts as one while it is exact.
 fn is_whole(n: &serde_json::Number) -> bool {
-    !n.is_f64() || n.as_f64().is_some_and(|f| f.fract() == 0.0)
+    n.is_i64()
+        || n.as_f64()
+            .is_some_and(|f| f.fract() == 0.0 && f.abs() <= MAX_FLOAT_WHOLE)
 }
 
 impl Walk {
@@ -144,7 +149,7 @@ impl Walk {
         match (format, value) {
             // With a format, go-openapi names the format on both sides, and knows one for numbers only.
             (Some(format), Value::Number(n)) => {
-                self.type_invalid(at, format, if n.is_f64() { "float64" } else { "int64" })
+                self.type_invalid(at, format, if n.is_i64() { "int64" } else { "float64" })
             }
             (Some(format), Value::Bool(_) | Value::Object(_)) => self.type_invalid(at, format, ""),
             // A string format says nothing of lists there.

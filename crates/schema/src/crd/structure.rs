@@ -219,7 +219,7 @@ fn nested(s: Props<'_>, skip_any_of: bool, at: &Trail<'_>, errors: &mut Vec<Fiel
     }
 }
 
-/// All that junctors speak of must stand in the skeleton too. `v` is a schema of which the junctors are looked at, `s` the part of the
+/// All that junctors at the root speak of must stand in the skeleton too; at other nodes Kubernetes does not look. `v` is a schema of which the junctors are looked at, `s` the part of the
 /// skeleton that they apply to.
 fn complete_values(
     v: Props<'_>,

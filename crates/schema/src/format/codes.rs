@@ -49,7 +49,7 @@ pub(super) fn is_isbn10(text: &str) -> bool {
     }
     let sum: u32 = (1..).zip(head).map(|(i, d)| i * u32::from(d - b'0')).sum();
     let check = if *check == b'X' { 10 } else { u32::from(check - b'0') };
-    (sum + 10 * check) % 11 == 0
+    (sum + 10 * check).is_multiple_of(11)
 }
 
 pub(super) fn is_isbn13(text: &str) -> bool {
@@ -62,7 +62,7 @@ pub(super) fn is_isbn13(text: &str) -> bool {
         .enumerate()
         .map(|(i, d)| u32::from(d - b'0') * if i % 2 == 0 { 1 } else { 3 })
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 /// The numbers of the large issuers, with a right check digit; all but digits is ignored.
@@ -89,7 +89,7 @@ pub(super) fn is_credit_card(text: &str) -> bool {
         .map(|(i, d)| u32::from(*d) * if i % 2 == 0 { 1 } else { 2 })
         .map(|n| if n > 9 { n - 9 } else { n })
         .sum();
-    issued && luhn % 10 == 0
+    issued && luhn.is_multiple_of(10)
 }
 
 /// `ddd-dd-dddd`; a space or nothing for each dash.

@@ -76,7 +76,7 @@ impl Walk {
         }
     }
 
-    /// Whole numbers have 64 bits, or those that the format says.
+    /// What the format allows; 64 bits are a matter of the type.
     fn range(&mut self, schema: &Schema, format: Option<Format>, n: &Number, at: &Trail<'_>) {
         let whole = n
             .as_i64()
