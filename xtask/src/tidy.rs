@@ -24,13 +24,14 @@ const EDGES: &[(&str, &[&str])] = &[
     ("meta", &[]),
     ("schema", &["meta"]),
     ("patch", &["meta", "schema"]),
+    ("protobuf", &[]),
     ("definition", &["meta", "schema"]),
     ("store", &["meta"]),
     ("store-embedded", &["meta", "store"]),
     ("cache", &["meta", "store"]),
     ("pki", &["meta"]),
     ("govern", &["meta", "pki"]),
-    ("apiserver", &["meta", "schema", "patch", "definition", "store", "cache", "pki", "govern"]),
+    ("apiserver", &["meta", "schema", "patch", "definition", "protobuf", "store", "cache", "pki", "govern"]),
     ("reconcile", &["meta"]),
     ("engine", &["reconcile"]),
     ("system", &["meta"]),
@@ -54,7 +55,7 @@ const EDGES: &[(&str, &[&str])] = &[
 const REGISTRIES: &[(&str, &str)] = &[
     ("crates/definition/src/builtin", "mod.rs"),
     ("crates/inference/src/kinds", "mod.rs"),
-    ("crates/inference/src/reconcilers", "registry.rs"),
+    ("crates/inference/src/reconcilers", "mod.rs"),
 ];
 
 pub(crate) fn run() -> Result<()> {

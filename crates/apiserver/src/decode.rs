@@ -13,6 +13,9 @@ use crate::{Answer, catalog::Served, context::Context};
 /// Kubernetes' limit on a request body, which is also etcd's on a value with room for the rest.
 pub(crate) const BODY_LIMIT: usize = 3 << 20;
 
+/// Kubernetes' own protobuf: what typed clients (kubectl create among them) send for built-in kinds.
+pub(crate) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+
 /// What is done about unknown and duplicate fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FieldValidation {
@@ -60,6 +63,9 @@ pub(crate) fn content_type(headers: &HeaderMap) -> &str {
 pub(crate) fn parse(content_type: &str, body: &Bytes) -> Answer<(Value, Vec<String>)> {
     match content_type {
         "application/json" | "" => json(body),
+        PROTOBUF => setpoint_protobuf::decode(body)
+            .map(|value| (value, Vec::new()))
+            .map_err(|e| Status::bad_request(format!("the request body is not valid protobuf: {e}")).into()),
         "application/yaml" | "application/x-yaml" | "text/yaml" => yaml(body).map(|value| (value, Vec::new())),
         _ => Err(Status::unsupported_media_type(crate::negotiate::ACCEPTED).into()),
     }
@@ -79,6 +85,10 @@ pub(crate) fn yaml(body: &Bytes) -> Answer<Value> {
 /// The object of a create or update: of the kind and version of the path, pruned of unknown fields, in the shape of the schema.
 pub(crate) fn object(cx: &Context, body: &Bytes) -> Answer<Value> {
     let validation = FieldValidation::of(cx)?;
+    if content_type(&cx.headers) == PROTOBUF && cx.definition().origin != setpoint_definition::Origin::Kubernetes {
+        // a custom resource has no protobuf form
+        return Err(Status::unsupported_media_type(crate::negotiate::ACCEPTED).into());
+    }
     let (mut object, mut problems) = parse(content_type(&cx.headers), body)?;
     check_type(&cx.served, &mut object)?;
     problems.extend(prune(&cx.served, &mut object));
