@@ -1,4 +1,6 @@
-//! The inference domain: its kinds, and the pure decisions about them.
+//! The inference domain: its kinds, and the pure decisions about them. Knows no client, no HTTP, no clock.
+//!
+//! Who writes what (one writer for each part):
 //!
 //! | part | written by |
 //! |---|---|
@@ -11,6 +13,14 @@
 //! | `Replica.binding` | the scheduler |
 //! | `Replica.status`, `Worker.spec`, `Worker.status` | the worker's agent |
 //! | `Worker.lifecycle` | the worker-lifecycle reconciler |
+//!
+//! Laws that are more than a line ([`placement`], [`autoscale`], [`rollout`]) are functions of plain values; the files in
+//! [`reconcilers`] only fetch what a law needs from the view, and turn its answer into a plan.
 
+pub mod autoscale;
 pub mod kinds;
+pub mod measures;
 pub mod placement;
+pub mod reconcilers;
+pub mod registry;
+pub mod rollout;

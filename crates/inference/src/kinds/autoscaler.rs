@@ -256,14 +256,16 @@ pub struct Decision {
     pub stale_sources: u32,
 }
 
-/// What the law asked for at some time.
+/// What the law asked for from some time on, until the next one or until now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Recommendation {
-    /// When.
+    /// Since when.
     pub time: Time,
-    /// How many replicas: the most that was asked for around that time.
+    /// The most replicas that were asked for.
     pub replicas: u32,
+    /// The fewest.
+    pub lowest: u32,
 }
 
 pub(super) fn definition() -> Definition {

@@ -25,13 +25,7 @@ struct Case<'f, 'a> {
 }
 
 impl Fleet<'_> {
-    pub(super) fn explain(
-        &self,
-        _namespace: &str,
-        spec: &ReplicaSpec,
-        spreads: &[SpreadRule],
-        group: usize,
-    ) -> Unplaced {
+    pub(super) fn explain(&self, spec: &ReplicaSpec, spreads: &[SpreadRule], group: usize) -> Unplaced {
         let case = Case {
             fleet: self,
             spec,
@@ -69,16 +63,8 @@ impl<'f, 'a> Case<'f, 'a> {
 
     /// Whether the worker fits, if nothing were checked that `ignoring` names.
     fn verdict(&self, host: u32, ignoring: Option<Reason>) -> Result<(), Reason> {
-        let heed = |verdict: Result<(), Reason>| match verdict {
-            Err(reason) if Some(reason) == ignoring => Ok(()),
-            verdict => verdict,
-        };
         let worker = self.worker(host);
-        if ignoring.is_none() {
-            wanted(self.spec, worker)?;
-        } else {
-            self.wanted_ignoring(worker, ignoring)?;
-        }
+        self.wanted_ignoring(worker, ignoring)?;
         if self.accelerators.is_empty() {
             self.in_service_ignoring(worker, ignoring)?;
             return self.room(host, ignoring);
@@ -89,17 +75,12 @@ impl<'f, 'a> Case<'f, 'a> {
             let Some((stock, slot)) = self.fleet.slot(&accelerator.flavor, host) else {
                 continue;
             };
+            let enough = slot.free >= accelerator.count;
             let verdict = self
                 .affordable_ignoring(accelerator, stock.spec, worker, ignoring)
-                .and_then(|()| heed(model_fits(self.spec, accelerator, slot)))
+                .and_then(|()| model_fits(self.spec, accelerator, slot))
                 .and_then(|()| self.in_service_ignoring(worker, ignoring))
-                .and_then(|()| {
-                    if slot.free < accelerator.count {
-                        Err(Reason::InsufficientDevices)
-                    } else {
-                        Ok(())
-                    }
-                })
+                .and_then(|()| enough.then_some(()).ok_or(Reason::InsufficientDevices))
                 .and_then(|()| self.room(host, ignoring));
             match verdict {
                 Ok(()) => return Ok(()),

@@ -246,7 +246,7 @@ impl<'a> Fleet<'a> {
         match chosen {
             Some((index, candidate, feasible)) => Ok(self.reserve(shape, index, candidate, feasible)),
             None => {
-                let unplaced = self.explain(namespace, spec, &self.shapes[shape].spreads, self.shapes[shape].group);
+                let unplaced = self.explain(spec, &self.shapes[shape].spreads, self.shapes[shape].group);
                 self.shapes[shape].failed = Some((group_size, unplaced.clone()));
                 Err(unplaced)
             }
