@@ -306,11 +306,11 @@ impl<R: Reconciler> Objects<R> {
             };
             Ok((plan, pruned))
         };
-        let (plan, footprints) =
-            match isolated(&self.shared, &self.threads, usize::from(self.limits.concurrency), plan).await {
-                Ok(planned) => planned,
-                Err(failure) => return Ended::Failed(failure),
-            };
+        let planned = isolated(&self.shared, &self.threads, &object.key(), &self.limits, plan).await;
+        let (plan, footprints) = match planned {
+            Ok(planned) => planned,
+            Err(failure) => return Ended::Failed(failure),
+        };
         self.keys.lock().footprints.record(&object.key(), footprints);
         let result = match plan {
             Ok((plan, pruned)) => {

@@ -199,7 +199,7 @@ impl<P: Pass> Whole<P> {
     async fn plan_and_commit(&self, leadership: &Leadership, ledger: &Ledger) -> Result<Option<Duration>, Failure> {
         let (pass, now) = (self.pass.clone(), self.shared.now());
         let plan = move |recording: &Recording| pass.plan(&View::new(recording), now);
-        let (plan, _) = isolated(&self.shared, &self.threads, 1, plan).await?;
+        let (plan, _) = isolated(&self.shared, &self.threads, &Self::key(), &self.limits, plan).await?;
         let plan = match plan {
             Ok(plan) => plan,
             Err(blocked) => {
@@ -224,22 +224,25 @@ impl<P: Pass> Whole<P> {
                 .1
                 .insert(finalizer);
         }
-        let mut subjects: Vec<(Target, Option<&PassWrite<P::Part>>, HashSet<&str>)> = plan
+        let mut subjects: Vec<_> = plan
             .writes()
             .iter()
             .map(|write| {
                 let removed = finalizers.remove(&write.target.key).map(|(_, removed)| removed);
-                (write.target.clone(), Some(write), removed.unwrap_or_default())
+                (&write.target, Some(write), removed.unwrap_or_default())
             })
             .collect();
         subjects.extend(
             finalizers
                 .into_values()
-                .map(|(target, removed)| (target.clone(), None, removed)),
+                .map(|(target, removed)| (target, None, removed)),
         );
         let writes: Vec<_> = subjects
             .into_iter()
-            .map(|(target, write, removed)| self.write_subject(target, write, removed, leadership, ledger).boxed())
+            .map(|(target, write, removed)| {
+                self.write_subject(target.clone(), write, removed, leadership, ledger)
+                    .boxed()
+            })
             .collect();
         some_at_once(writes).await.into_iter().flatten().min()
     }

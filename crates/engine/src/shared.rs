@@ -2,16 +2,14 @@
 
 use std::{
     any::Any,
-    collections::BTreeSet,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
 use jiff::Timestamp;
-use setpoint_reconcile::{Now, Reason};
+use parking_lot::Mutex;
+use setpoint_reconcile::{Key, Now, Reason};
 
 use crate::{
     backoff::Backoff,
@@ -99,30 +97,38 @@ impl Failure {
     }
 }
 
-/// Counts the plans of one reconciler that occupy a thread.
+/// The keys of one reconciler whose plan occupies a thread.
 #[derive(Clone, Default)]
-pub(crate) struct Threads(Arc<AtomicUsize>);
+pub(crate) struct Threads(Arc<Mutex<HashSet<Key>>>);
 
-struct Occupied(Threads);
+struct Occupied(Threads, Key);
 
 impl Drop for Occupied {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::SeqCst);
+        self.0.0.lock().remove(&self.1);
     }
 }
 
 impl Threads {
-    fn occupy(&self, limit: usize) -> Result<Occupied, Failure> {
-        if self.0.fetch_add(1, Ordering::SeqCst) >= limit + ABANDONED {
-            self.0.fetch_sub(1, Ordering::SeqCst);
-            let message = format!("{ABANDONED} earlier plans of this reconciler have not come back");
+    /// A key has one plan at most: one that hangs does not take thread after thread, so it cannot use up what others need.
+    fn occupy(&self, key: &Key, limits: &Limits) -> Result<Occupied, Failure> {
+        let mut occupied = self.0.lock();
+        if occupied.contains(key) {
+            return Err(Failure {
+                result: "stalled",
+                ..Failure::timed_out(limits.deadline)
+            });
+        }
+        if occupied.len() >= usize::from(limits.concurrency) + ABANDONED {
+            let message = format!("{} earlier plans of this reconciler have not come back", occupied.len());
             return Err(Failure {
                 reason: STALLED,
                 message,
                 result: "stalled",
             });
         }
-        Ok(Occupied(self.clone()))
+        occupied.insert(key.clone());
+        Ok(Occupied(self.clone(), key.clone()))
     }
 }
 
@@ -130,10 +136,11 @@ impl Threads {
 pub(crate) async fn isolated<T: Send + 'static>(
     shared: &Shared,
     threads: &Threads,
-    limit: usize,
+    key: &Key,
+    limits: &Limits,
     plan: impl FnOnce(&Recording) -> T + Send + 'static,
 ) -> Result<(T, BTreeSet<Footprint>), Failure> {
-    let occupied = threads.occupy(limit)?;
+    let occupied = threads.occupy(key, limits)?;
     let caches = shared.caches.clone();
     let span = tracing::Span::current();
     let planned = tokio::task::spawn_blocking(move || {
@@ -174,10 +181,24 @@ mod tests {
     #[test]
     fn threads_that_do_not_come_back_are_bounded() {
         let threads = Threads::default();
-        let occupied: Vec<_> = (0..6).map(|_| threads.occupy(2)).collect();
+        let limits = Limits {
+            concurrency: 2,
+            ..Limits::default()
+        };
+        let key = |number: usize| Key::cluster(number.to_string());
+        let occupied: Vec<_> = (0..6).map(|number| threads.occupy(&key(number), &limits)).collect();
         assert!(occupied.iter().all(Result::is_ok));
-        assert_eq!(threads.occupy(2).err().map(|failure| failure.result), Some("stalled"));
+        assert_eq!(
+            threads.occupy(&key(6), &limits).err().map(|failure| failure.reason),
+            Some(STALLED)
+        );
         drop(occupied);
-        assert!(threads.occupy(2).is_ok());
+        let first = threads.occupy(&key(0), &limits);
+        assert_eq!(
+            threads.occupy(&key(0), &limits).err().map(|failure| failure.reason),
+            Some(TIMED_OUT)
+        );
+        drop(first);
+        assert!(threads.occupy(&key(0), &limits).is_ok());
     }
 }
