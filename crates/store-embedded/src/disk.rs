@@ -59,7 +59,7 @@ const LOCK_NAME: &str = "LOCK";
 pub(crate) struct Directory {
     path: PathBuf,
     /// The lock goes with the file description: the kernel drops it when the process dies, however it dies.
-    _lock: File,
+    lock: File,
 }
 
 impl Directory {
@@ -109,8 +109,17 @@ impl Directory {
             .map_err(failed("write the lock file"))?;
         Ok(Self {
             path: path.to_owned(),
-            _lock: lock,
+            lock,
         })
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child process that is between fork and exec still has it, and with it the lock.
+        if let Err(e) = self.lock.unlock() {
+            tracing::warn!(error = %e, "the directory could not be unlocked; it is free when this process ends");
+        }
     }
 }
 

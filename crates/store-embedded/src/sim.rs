@@ -2,7 +2,8 @@
 //!
 //! # What it models
 //! - Writes go to a cache; `sync` makes the file's dirty sectors and its length durable; `sync_directory` the names.
-//! - A power cut keeps, of what is not durable, any subset: each sector for itself, any length between, names up to some point.
+//! - A power cut keeps, of what is not durable, any subset: each sector for itself, any length between, each change of a name
+//!   for itself.
 //! - A failed sync may mark the lost sectors clean: a second sync then "succeeds", and the data is gone (what Linux does).
 //! - A kill of the process keeps the cache; reading lost sectors again shows what the device has.
 //!
@@ -302,8 +303,11 @@ impl SimDisk {
         let mut files = state.files.clone();
         files.iter_mut().for_each(|file| file.cut_power(random));
         let mut names = state.durable_names.clone();
-        let kept = random.below(state.changes.len() + 1);
-        state.changes[..kept].iter().for_each(|change| change.apply(&mut names));
+        state
+            .changes
+            .iter()
+            .filter(|_| random.coin())
+            .for_each(|change| change.apply(&mut names));
         Self(Arc::new(Mutex::new(State {
             files,
             durable_names: names.clone(),

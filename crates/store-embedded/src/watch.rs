@@ -258,3 +258,109 @@ impl Cursor {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::StreamExt;
+    use setpoint_store::{Key, Versioned};
+
+    use super::*;
+    use crate::mvcc::Batch;
+
+    fn shared() -> Arc<Shared> {
+        Arc::new(Shared::new(Mvcc::default(), Duration::from_secs(3_600)))
+    }
+
+    /// Applies commits to one key each, as one group.
+    fn group(shared: &Shared, keys: &[&str]) {
+        let mut state = shared.state.write();
+        let mut events = Vec::new();
+        for (key, n) in keys.iter().zip(state.revision().get() + 1..) {
+            let revision = Revision::new(n);
+            let current = Some(Versioned {
+                value: n.to_string().into(),
+                created: revision,
+                modified: revision,
+            });
+            events.push(Event {
+                key: Key::new(*key),
+                revision,
+                current,
+                previous: None,
+            });
+        }
+        let last = events[events.len() - 1].revision;
+        let to_ring = shared.watchers.note(&events);
+        state.apply(Arc::new(Batch {
+            events,
+            last,
+            unix_ms: 0,
+        }));
+        drop(state);
+        to_ring.iter().for_each(|bell| bell.ring());
+    }
+
+    fn watch(shared: &Arc<Shared>, prefix: &str, from: u64) -> WatchStream {
+        stream(shared, &shared.state.read(), prefix, Revision::new(from))
+    }
+
+    async fn revisions(watch: &mut WatchStream) -> Vec<u64> {
+        match watch.next().await {
+            Some(Ok(WatchItem::Events(events))) => events.iter().map(|e| e.revision.get()).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_watch_may_begin_inside_a_group() {
+        let shared = shared();
+        group(&shared, &["/a", "/a", "/b", "/a"]);
+        assert_eq!(revisions(&mut watch(&shared, "/a", 1)).await, [2, 4]);
+        assert_eq!(revisions(&mut watch(&shared, "/", 3)).await, [4]);
+    }
+
+    #[tokio::test]
+    async fn what_is_noted_while_a_watch_is_behind_comes_once_and_in_order() {
+        let shared = shared();
+        group(&shared, &["/a"]);
+        let mut behind = watch(&shared, "/a", 0);
+        let mut live = watch(&shared, "/a", 1);
+        group(&shared, &["/b", "/a"]);
+        group(&shared, &["/a", "/b"]);
+        assert_eq!(revisions(&mut behind).await, [1, 3, 4]);
+        assert_eq!(revisions(&mut live).await, [3, 4]);
+        group(&shared, &["/b"]);
+        group(&shared, &["/a"]);
+        assert_eq!(revisions(&mut behind).await, [7]);
+        assert_eq!(revisions(&mut live).await, [7]);
+    }
+
+    #[tokio::test]
+    async fn only_a_watch_with_something_to_see_falls_behind() {
+        let shared = shared();
+        let (mut quiet, mut slow) = (watch(&shared, "/quiet", 0), watch(&shared, "/busy", 0));
+        group(&shared, &["/busy"]);
+        group(&shared, &["/busy"]);
+        shared.state.write().compact(Revision::new(2));
+        while shared.purge() {}
+        let end = WatchEnd::Compacted {
+            from: Revision::ZERO,
+            oldest: Revision::new(2),
+        };
+        assert_eq!(slow.next().await, Some(Err(end)));
+        assert_eq!(slow.next().await, None);
+        group(&shared, &["/quiet"]);
+        assert_eq!(revisions(&mut quiet).await, [3]);
+    }
+
+    #[tokio::test]
+    async fn a_dropped_watch_leaves_nothing_in_the_registry() {
+        let shared = shared();
+        let (first, second) = (watch(&shared, "/a", 0), watch(&shared, "/a", 0));
+        assert_eq!(shared.watchers.count(), 2);
+        drop((first, second));
+        assert!(shared.watchers.by_length.lock().is_empty());
+    }
+}
