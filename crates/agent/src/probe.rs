@@ -52,12 +52,12 @@ async fn ask(address: SocketAddr, path: &str) -> Result<(), ProbeError> {
         response.map(|response| response.status().as_u16())
     };
     // the connection is driven for as long as the answer's head takes; the body is not read
+    let mut answer = std::pin::pin!(answer);
     let status = tokio::select! {
-        status = answer => status,
-        ended = connection => match ended {
-            Err(error) => Err(error),
-            Ok(()) => return Err(ProbeError::Broken),
-        },
+        biased;
+        status = answer.as_mut() => status,
+        // a connection that is closed after the answer has delivered it first
+        _ = connection => answer.await,
     }
     .map_err(|_| ProbeError::Broken)?;
     if (200..400).contains(&status) {

@@ -265,6 +265,9 @@ impl Tender {
         if matches!(self.observed.process, Process::Leftovers) && self.members().is_empty() {
             self.observed.process = Process::Absent;
             self.port = None;
+            self.record.process = None;
+            self.record.port = None;
+            self.remember();
         }
         if matches!(self.observed.process, Process::Absent) {
             self.observed.stopping = None;
@@ -576,8 +579,16 @@ impl Tender {
                 self.take_up(process, Instant::now(), was_ready);
                 self.silent = true;
             }
-            _ if !self.members().is_empty() => self.observed.process = Process::Leftovers,
-            _ => {}
+            _ => {
+                if self.record.process.is_some() {
+                    // it ended while nobody watched: its next start is a restart like any other
+                    self.record.restarts = self.record.restarts.saturating_add(1);
+                    self.record.ready_at = None;
+                }
+                if !self.members().is_empty() {
+                    self.observed.process = Process::Leftovers;
+                }
+            }
         }
     }
 

@@ -172,7 +172,7 @@ spec:
             ("devices:", "device:", "no Worker has: spec.device"),
             (
                 "flavor: h100-80g}\n  - ",
-                "flavour: x, flavor: y}\n  - ",
+                "flavour: x, flavor: z}\n  - ",
                 "no Worker has: spec.devices[0].flavour",
             ),
             ("{id: \"1\"", "{id: \"0\"", "names device \"0\" twice"),
