@@ -123,6 +123,9 @@ pub(crate) struct KindCache<K: Object> {
     written: AtomicU64,
     written_at_init: AtomicU64,
     progress: watch::Sender<u64>,
+    /// Whether a first list has been taken in. Our own, since kube-runtime's `Store::wait_until_ready` wakes only the last of several
+    /// waiters (its oneshot holds one waker): reconcilers that share a kind would begin or not by chance.
+    listed: watch::Sender<bool>,
     listeners: RwLock<Vec<Listener>>,
 }
 
@@ -140,6 +143,7 @@ impl<K: Object> KindCache<K> {
             written: AtomicU64::new(0),
             written_at_init: AtomicU64::new(0),
             progress: watch::Sender::new(0),
+            listed: watch::Sender::new(false),
             listeners: RwLock::default(),
         }
     }
@@ -222,6 +226,7 @@ impl<K: Object> KindCache<K> {
             self.tell(&key, states, highest);
         }
         self.advance(highest);
+        self.listed.send_replace(true);
     }
 
     /// An object that does not decode counts as gone.
@@ -366,10 +371,10 @@ impl<K: Object> AnyCache for KindCache<K> {
     }
 
     fn ready(&self) -> BoxFuture<'static, ()> {
-        let store = self.store.clone();
+        let mut listed = self.listed.subscribe();
         async move {
-            // The writer lives as long as the cache, so this fails only while the engine is being dropped.
-            let _ = store.wait_until_ready().await;
+            // The sender lives as long as the cache, so this fails only while the engine is being dropped.
+            let _ = listed.wait_for(|listed| *listed).await;
         }
         .boxed()
     }
@@ -468,6 +473,20 @@ mod tests {
                 .push(format!("{}/{} {}", change.namespace, change.name, owners.join(",")));
         }));
         log
+    }
+
+    /// Found with a restarted server: three reconcilers waited for one kind, and two never began.
+    #[tokio::test]
+    async fn every_waiter_hears_that_the_first_list_is_in() {
+        let cache = Arc::new(KindCache::<ConfigMap>::new());
+        let waiters: Vec<_> = (0..3).map(|_| tokio::spawn(AnyCache::ready(&*cache))).collect();
+        tokio::task::yield_now().await;
+        cache.apply(Event::Init);
+        cache.apply(Event::InitDone);
+        for waiter in waiters {
+            let heard = tokio::time::timeout(std::time::Duration::from_secs(5), waiter).await;
+            heard.expect("woken").expect("no panic");
+        }
     }
 
     #[test]

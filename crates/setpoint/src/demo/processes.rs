@@ -93,7 +93,9 @@ impl Processes {
         }
         eprintln!("stopping {} processes that an earlier demo left behind", leftovers.len());
         // SIGKILL: agents must leave their replicas, which the new agents adopt; nothing that was acknowledged is lost by it
-        leftovers.iter().for_each(|pid| drop(kill(*pid, Signal::SIGKILL)));
+        for pid in &leftovers {
+            let _ = kill(*pid, Signal::SIGKILL);
+        }
         for _ in 0..100 {
             if marked(&self.data_dir).is_empty() {
                 return Ok(());

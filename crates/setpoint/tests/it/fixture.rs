@@ -90,7 +90,9 @@ impl Server {
         let path = self.directory.path().join(format!("{}.kubeconfig", user.replace(':', "-")));
         let mut command = Command::new(SETPOINT);
         command.args(["kubeconfig", "create", user, "--data-dir"]).arg(self.data_dir()).arg("--output").arg(&path);
-        groups.iter().for_each(|g| drop(command.args(["--group", g])));
+        for group in groups {
+            command.args(["--group", group]);
+        }
         assert!(command.status().expect("kubeconfig create").success());
         path
     }

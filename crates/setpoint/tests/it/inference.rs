@@ -111,12 +111,23 @@ impl Plane {
     }
 
     async fn ready(&self) -> Vec<Replica> {
-        let all = self.replicas().list(&ListParams::default()).await.map(|l| l.items).unwrap_or_default();
+        let all = match self.replicas().list(&ListParams::default()).await {
+            Ok(list) => list.items,
+            Err(error) => {
+                eprintln!("the replicas cannot be listed: {error:?}");
+                Vec::new()
+            }
+        };
         all.into_iter().filter(Replica::is_ready).collect()
     }
 
     async fn wait_ready(&self, wanted: usize) {
-        eventually(&format!("{wanted} replicas are ready"), 60, || async { self.ready().await.len() == wanted && self.engines() == wanted }).await;
+        eventually(&format!("{wanted} replicas are ready"), 60, || async {
+            let (ready, engines) = (self.ready().await.len(), self.engines());
+            eprintln!("{ready} ready, {engines} engines of {wanted}");
+            ready == wanted && engines == wanted
+        })
+        .await;
     }
 
     /// Engine processes of this test's workers: found by what they run and where, not by what anybody says.
