@@ -44,16 +44,16 @@ impl Served {
         self.index != self.definition.storage || self.definition.view.is_some()
     }
 
-    /// From the stored form to that of the request.
-    pub(crate) fn from_stored(&self, value: &mut Value) {
+    /// Turns the stored form into that of the request.
+    pub(crate) fn show(&self, value: &mut Value) {
         if let Some(view) = self.definition.view {
             (view.from_stored)(value);
         }
         value["apiVersion"] = self.api_version().into();
     }
 
-    /// From the form of the request to the stored one.
-    pub(crate) fn to_stored(&self, value: &mut Value) {
+    /// Turns the form of the request into the stored one.
+    pub(crate) fn hide(&self, value: &mut Value) {
         match self.definition.view {
             Some(view) => (view.to_stored)(value),
             None => value["apiVersion"] = self.definition.api_version(self.stored()).into(),

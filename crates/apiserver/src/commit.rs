@@ -267,7 +267,7 @@ pub(crate) fn reset_fields(cx: &Context, target: &Target) -> setpoint_patch::Fie
 /// The object in its stored form.
 fn to_storage(cx: &Context, mut value: Value) -> Value {
     if cx.served.converts() {
-        cx.served.to_stored(&mut value);
+        cx.served.hide(&mut value);
     }
     value
 }

@@ -161,10 +161,10 @@ pub(crate) fn check_namespace(cx: &Context, value: &mut Value) -> Answer<()> {
 
 /// An apply configuration: YAML, of which JSON is a part; JSON is tried first since it is far cheaper to parse.
 pub(crate) fn yaml_or_json(body: &Bytes) -> Answer<Value> {
-    if body.first() == Some(&b'{') {
-        if let Ok((value, _)) = json(body) {
-            return Ok(value);
-        }
+    if body.first() == Some(&b'{')
+        && let Ok((value, _)) = json(body)
+    {
+        return Ok(value);
     }
     yaml(body)
 }

@@ -206,7 +206,7 @@ fn write_as(served: &Served, object: &Object, out: &mut Vec<u8>) {
         (true, None) => object.write_json_as(&served.api_version(), out),
         (true, Some(_)) => {
             let mut tree = object.parse();
-            served.from_stored(&mut tree);
+            served.show(&mut tree);
             encode::json(out, &tree);
         }
     }
@@ -216,7 +216,7 @@ fn write_as(served: &Served, object: &Object, out: &mut Vec<u8>) {
 pub(crate) fn parse(cx: &Context, object: &Object) -> Value {
     let mut tree = object.parse();
     if cx.served.converts() {
-        cx.served.from_stored(&mut tree);
+        cx.served.show(&mut tree);
     }
     tree
 }

@@ -199,14 +199,14 @@ fn metadata(definition: &ResourceDefinition, new: &Value, old: Option<&Value>, e
         errors.extend(names::qualified_name(finalizer).into_iter().map(|p| FieldError::invalid(path.child("finalizers"), finalizer, p)));
     }
     owners(new, &path, errors);
-    if let Some(old) = old {
-        if object::deletion_timestamp(old).is_some() {
-            let had: Vec<&str> = object::finalizers(old).collect();
-            let added: Vec<&str> = object::finalizers(new).filter(|f| !had.contains(f)).collect();
-            if !added.is_empty() {
-                let detail = format!("no new finalizers can be added if the object is being deleted, found new finalizers {added:?}");
-                errors.push(FieldError::forbidden(path.child("finalizers"), detail));
-            }
+    if let Some(old) = old.filter(|old| object::deletion_timestamp(old).is_some()) {
+        let had: Vec<&str> = object::finalizers(old).collect();
+        let added: Vec<&str> = object::finalizers(new).filter(|f| !had.contains(f)).collect();
+        if !added.is_empty() {
+            let detail = format!(
+                "no new finalizers can be added if the object is being deleted, found new finalizers {added:?}"
+            );
+            errors.push(FieldError::forbidden(path.child("finalizers"), detail));
         }
     }
 }

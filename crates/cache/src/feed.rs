@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 use setpoint_store::{Key, Revision, Store, StoreError, WatchEnd, WatchItem};
 use tokio::sync::watch;
 
-use crate::{Event, Object, ResourceCache};
+use crate::{Event, Object, ResourceCache, resource::Changes};
 
 /// Everything that is cached lies below it.
 const ROOT: &str = "/registry/";
@@ -161,7 +161,7 @@ impl Shared {
 
     fn apply_commit(&self, revision: Revision, commit: Vec<setpoint_store::Event>) {
         // almost every commit touches one resource; keep their order for the rest
-        let mut by_resource: Vec<(Box<str>, Vec<(Key, Option<Object>)>)> = Vec::with_capacity(1);
+        let mut by_resource: Vec<(Box<str>, Changes)> = Vec::with_capacity(1);
         for event in commit {
             let object = match event.current.as_ref().map(|v| Object::new(event.key.clone(), v)).transpose() {
                 Ok(object) => object,

@@ -68,7 +68,7 @@ impl Event {
 }
 
 /// A watch event as a JSON line.
-pub fn frame(change: Change, object: &Object) -> Bytes {
+pub(crate) fn frame(change: Change, object: &Object) -> Bytes {
     let mut out = Vec::with_capacity(object.json_len() + 40);
     out.extend_from_slice(b"{\"type\":\"");
     out.extend_from_slice(change.as_str().as_bytes());
@@ -110,6 +110,9 @@ struct State {
     revision: Revision,
 }
 
+/// Changes of one commit: the key, and the new state or `None`.
+pub(crate) type Changes = Vec<(Key, Option<Object>)>;
+
 /// The cached objects of one resource.
 #[derive(Debug)]
 pub struct ResourceCache {
@@ -128,8 +131,8 @@ impl ResourceCache {
         self.state.write().objects.insert(object.key.clone(), Arc::new(object));
     }
 
-    /// Applies the events of one commit. `objects`: the key, and the new state or `None`.
-    pub(crate) fn apply(&self, revision: Revision, changes: Vec<(Key, Option<Object>)>) -> Vec<Arc<Event>> {
+    /// Applies the events of one commit.
+    pub(crate) fn apply(&self, revision: Revision, changes: Changes) -> Vec<Arc<Event>> {
         let mut applied = Vec::with_capacity(changes.len());
         {
             let mut state = self.state.write();

@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(picked(&route, &[]).into_iter().collect::<Vec<_>>(), ["http://127.0.0.1:2"]);
         b.eject();
         assert_eq!(picked(&route, &[]).into_iter().collect::<Vec<_>>(), ["http://127.0.0.1:1"]);
-        assert!(picked(&route, &[a.clone()]).is_empty());
+        assert!(picked(&route, std::slice::from_ref(&a)).is_empty());
         tokio::time::advance(EJECT + Duration::from_millis(1)).await;
         assert_eq!(picked(&route, &[]).into_iter().collect::<Vec<_>>(), ["http://127.0.0.1:2"]);
     }

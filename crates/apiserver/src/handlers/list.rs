@@ -191,7 +191,7 @@ impl Selector {
             let equal = match found {
                 Some(serde_json::Value::String(text)) => *text == r.value,
                 Some(serde_json::Value::Null) | None => r.value.is_empty(),
-                Some(other) => other.to_string() == r.value,
+                Some(other) => serde_json::from_str::<serde_json::Value>(&r.value).is_ok_and(|wanted| wanted == *other),
             };
             equal == r.equal
         })

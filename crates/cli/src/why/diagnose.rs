@@ -170,10 +170,10 @@ fn observed(object: &DynamicObject) -> Vec<String> {
             out.push(format!("{label}: {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
         }
     }
-    if let (Some(generation), Some(seen)) = (object.metadata.generation, number(data, "/status/observedGeneration")) {
-        if seen < generation {
-            out.push(format!("the status is about generation {seen}; the object is at {generation}"));
-        }
+    if let (Some(generation), Some(seen)) = (object.metadata.generation, number(data, "/status/observedGeneration"))
+        && seen < generation
+    {
+        out.push(format!("the status is about generation {seen}; the object is at {generation}"));
     }
     out
 }
