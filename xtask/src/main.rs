@@ -3,6 +3,7 @@
 //! One entry for everything that a person or CI runs, so that what CI does can be repeated by hand, word for word.
 
 mod needs;
+mod protobuf;
 mod schemas;
 mod tidy;
 
@@ -41,6 +42,8 @@ enum Task {
     Golden,
     /// Generate the OpenAPI definitions of Kubernetes' kinds anew (downloads a package by pip)
     Schemas,
+    /// Generate the table of Kubernetes' protobuf fields anew
+    Protobuf,
     /// Measure the server on this machine: start-up, memory, create, get, list, watch
     Bench {
         /// Passed on to the benchmark
@@ -58,6 +61,7 @@ fn main() -> Result<()> {
         Task::Tidy => tidy::run(),
         Task::Golden => golden(),
         Task::Schemas => schemas::run(),
+        Task::Protobuf => protobuf::run(),
         Task::Bench { arguments } => bench(&arguments),
     }
 }
@@ -95,6 +99,7 @@ fn golden() -> Result<()> {
 }
 
 fn bench(arguments: &[String]) -> Result<()> {
+    run("the server", cargo(&["build", "--release", "-p", "setpoint"]))?;
     let mut command = cargo(&["run", "--release", "-p", "setpoint-bench", "--"]);
     command.args(arguments);
     run("benchmark", command)

@@ -60,7 +60,7 @@ const OPAQUE: &[&str] = &[
 ];
 
 /// Downloads the package, makes the document and writes it. Needs `python3` with pip.
-pub fn run() -> anyhow::Result<()> {
+pub(crate) fn run() -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .context("xtask lies in the workspace")?;
