@@ -18,7 +18,11 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Makes them until shutdown. `ca_pem`: the certificate that clients must trust.
 pub async fn run(client: Client, ca_pem: String, shutdown: Shutdown) {
     let api: Api<Namespace> = Api::all(client.clone());
-    let mut events = Box::pin(watcher(api, watcher::Config::default()).default_backoff().applied_objects());
+    let mut events = Box::pin(
+        watcher(api, watcher::Config::default())
+            .default_backoff()
+            .applied_objects(),
+    );
     let mut again: Vec<String> = Vec::new();
     loop {
         let mut todo = Vec::new();
@@ -41,11 +45,22 @@ pub async fn run(client: Client, ca_pem: String, shutdown: Shutdown) {
 }
 
 async fn furnish(client: &Client, namespace: &str, ca_pem: &str) -> kube::Result<()> {
-    let named = |name: &str| ObjectMeta { name: Some(name.into()), namespace: Some(namespace.into()), ..ObjectMeta::default() };
-    let account = ServiceAccount { metadata: named("default"), ..ServiceAccount::default() };
+    let named = |name: &str| ObjectMeta {
+        name: Some(name.into()),
+        namespace: Some(namespace.into()),
+        ..ObjectMeta::default()
+    };
+    let account = ServiceAccount {
+        metadata: named("default"),
+        ..ServiceAccount::default()
+    };
     make(&Api::namespaced(client.clone(), namespace), &account).await?;
     let data = BTreeMap::from([("ca.crt".to_owned(), ca_pem.to_owned())]);
-    let map = ConfigMap { metadata: named(ROOT_CA), data: Some(data), ..ConfigMap::default() };
+    let map = ConfigMap {
+        metadata: named(ROOT_CA),
+        data: Some(data),
+        ..ConfigMap::default()
+    };
     make(&Api::namespaced(client.clone(), namespace), &map).await
 }
 

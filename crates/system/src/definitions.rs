@@ -21,7 +21,11 @@ const RETRY: Duration = Duration::from_millis(500);
 /// Cleans up until shutdown.
 pub async fn run(client: Client, shutdown: Shutdown) {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let mut events = Box::pin(watcher(api, watcher::Config::default()).default_backoff().applied_objects());
+    let mut events = Box::pin(
+        watcher(api, watcher::Config::default())
+            .default_backoff()
+            .applied_objects(),
+    );
     let mut pending: Vec<String> = Vec::new();
     loop {
         tokio::select! {
@@ -57,8 +61,12 @@ fn waits(definition: &CustomResourceDefinition) -> bool {
 /// Deletes the objects; whether the definition has been let go.
 async fn clean(client: &Client, name: &str) -> kube::Result<bool> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let Some(definition) = api.get_opt(name).await?.filter(waits) else { return Ok(true) };
-    let Some(version) = definition.spec.versions.iter().find(|v| v.served) else { return release(&api, &definition).await };
+    let Some(definition) = api.get_opt(name).await?.filter(waits) else {
+        return Ok(true);
+    };
+    let Some(version) = definition.spec.versions.iter().find(|v| v.served) else {
+        return release(&api, &definition).await;
+    };
     let gvk = GroupVersionKind::gvk(&definition.spec.group, &version.name, &definition.spec.names.kind);
     let resource = ApiResource::from_gvk_with_plural(&gvk, &definition.spec.names.plural);
     let all: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
@@ -73,13 +81,20 @@ async fn clean(client: &Client, name: &str) -> kube::Result<bool> {
             other => drop(other?),
         }
     }
-    if found.is_empty() { release(&api, &definition).await } else { Ok(false) }
+    if found.is_empty() {
+        release(&api, &definition).await
+    } else {
+        Ok(false)
+    }
 }
 
 async fn release(api: &Api<CustomResourceDefinition>, definition: &CustomResourceDefinition) -> kube::Result<bool> {
     let left: Vec<&String> = definition.finalizers().iter().filter(|f| *f != CLEANUP).collect();
     let patch = json!({"metadata": {"finalizers": left, "resourceVersion": definition.metadata.resource_version}});
-    match api.patch(&definition.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
+    match api
+        .patch(&definition.name_any(), &PatchParams::default(), &Patch::Merge(patch))
+        .await
+    {
         Ok(_) => Ok(true),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(true),
         Err(error) => Err(error),

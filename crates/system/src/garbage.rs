@@ -48,7 +48,14 @@ type Events = SelectAll<std::pin::Pin<Box<dyn Stream<Item = Seen> + Send>>>;
 
 /// Collects until shutdown.
 pub async fn run(client: Client, shutdown: Shutdown) {
-    let mut collector = Collector { client, kinds: BTreeMap::new(), graph: Graph::default(), listing: BTreeMap::new(), queue: VecDeque::new(), queued: HashSet::new() };
+    let mut collector = Collector {
+        client,
+        kinds: BTreeMap::new(),
+        graph: Graph::default(),
+        listing: BTreeMap::new(),
+        queue: VecDeque::new(),
+        queued: HashSet::new(),
+    };
     let mut events: Events = SelectAll::new();
     let mut discover = tokio::time::interval(DISCOVER);
     let mut retries: Vec<(tokio::time::Instant, String)> = Vec::new();
@@ -117,14 +124,21 @@ impl Collector {
         let look = match seen {
             Seen::Applied(kind, metadata) => self.graph.upsert(&kind, &metadata),
             Seen::Listed(kind, metadata) => {
-                self.listing.entry(kind.clone()).or_default().extend(metadata.uid.clone());
+                self.listing
+                    .entry(kind.clone())
+                    .or_default()
+                    .extend(metadata.uid.clone());
                 self.graph.upsert(&kind, &metadata)
             }
             Seen::ListEnds(kind) => {
                 let uids = self.listing.remove(&kind).unwrap_or_default();
                 self.graph.retain(&kind, &uids)
             }
-            Seen::Deleted(metadata) => metadata.uid.as_deref().map(|uid| self.graph.remove(uid)).unwrap_or_default(),
+            Seen::Deleted(metadata) => metadata
+                .uid
+                .as_deref()
+                .map(|uid| self.graph.remove(uid))
+                .unwrap_or_default(),
         };
         self.enqueue(look);
     }
@@ -153,11 +167,25 @@ impl Collector {
         match self.graph.judge(uid) {
             Verdict::Keep => Ok(()),
             Verdict::CheckOwners(owners) => {
-                if self.all_absent(uid, &owners).await? { self.delete(uid).await } else { Ok(()) }
+                if self.all_absent(uid, &owners).await? {
+                    self.delete(uid, PropagationPolicy::Background).await
+                } else {
+                    Ok(())
+                }
             }
-            Verdict::DeleteDependents(dependents) => {
-                for dependent in dependents {
-                    self.delete(&dependent).await?;
+            Verdict::DeleteDependents { delete, free } => {
+                for dependent in free {
+                    self.disown(&dependent, uid).await?;
+                }
+                for dependent in delete {
+                    // Foreground goes all the way down: what has dependents waits for them in its turn.
+                    let deep = self.graph.has_dependents(&dependent);
+                    let policy = if deep {
+                        PropagationPolicy::Foreground
+                    } else {
+                        PropagationPolicy::Background
+                    };
+                    self.delete(&dependent, policy).await?;
                 }
                 Ok(())
             }
@@ -173,15 +201,26 @@ impl Collector {
 
     /// Whether none of the owners exists, by live reads.
     async fn all_absent(&self, uid: &str, owners: &[OwnerReference]) -> kube::Result<bool> {
-        let Some(node) = self.graph.node(uid) else { return Ok(false) };
+        let Some(node) = self.graph.node(uid) else {
+            return Ok(false);
+        };
         for owner in owners {
-            let Some((group, version)) = owner.api_version.split_once('/').or(Some(("", &*owner.api_version))) else { continue };
+            let Some((group, version)) = owner.api_version.split_once('/').or(Some(("", &*owner.api_version))) else {
+                continue;
+            };
             let gvk = GroupVersionKind::gvk(group, version, &owner.kind);
-            let Some(kind) = self.kinds.values().find(|k| k.resource.group == gvk.group && k.resource.kind == gvk.kind) else {
+            let Some(kind) = self
+                .kinds
+                .values()
+                .find(|k| k.resource.group == gvk.group && k.resource.kind == gvk.kind)
+            else {
                 // a kind that is not served: whether its objects exist cannot be known
                 return Ok(false);
             };
-            let found = kind.api(&self.client, &node.namespace).get_metadata_opt(&owner.name).await?;
+            let found = kind
+                .api(&self.client, &node.namespace)
+                .get_metadata_opt(&owner.name)
+                .await?;
             if found.is_some_and(|f| f.metadata.uid.as_ref() == Some(&owner.uid)) {
                 return Ok(false);
             }
@@ -189,11 +228,16 @@ impl Collector {
         Ok(true)
     }
 
-    async fn delete(&self, uid: &str) -> kube::Result<()> {
-        let Some((api, name)) = self.api(uid) else { return Ok(()) };
+    async fn delete(&self, uid: &str, policy: PropagationPolicy) -> kube::Result<()> {
+        let Some((api, name)) = self.api(uid) else {
+            return Ok(());
+        };
         let parameters = DeleteParams {
-            propagation_policy: Some(PropagationPolicy::Background),
-            preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
+            propagation_policy: Some(policy),
+            preconditions: Some(Preconditions {
+                uid: Some(uid.to_owned()),
+                resource_version: None,
+            }),
             ..DeleteParams::default()
         };
         tracing::debug!(name, "deleting what its owners have left behind");
@@ -201,20 +245,56 @@ impl Collector {
     }
 
     async fn remove_finalizer(&self, uid: &str, finalizer: &str) -> kube::Result<()> {
-        let Some((api, name)) = self.api(uid) else { return Ok(()) };
-        let Some(live) = api.get_metadata_opt(&name).await?.filter(|o| o.metadata.uid.as_deref() == Some(uid)) else { return Ok(()) };
-        let left: Vec<&String> = live.metadata.finalizers.iter().flatten().filter(|f| *f != finalizer).collect();
+        let Some((api, name)) = self.api(uid) else {
+            return Ok(());
+        };
+        let Some(live) = api
+            .get_metadata_opt(&name)
+            .await?
+            .filter(|o| o.metadata.uid.as_deref() == Some(uid))
+        else {
+            return Ok(());
+        };
+        let left: Vec<&String> = live
+            .metadata
+            .finalizers
+            .iter()
+            .flatten()
+            .filter(|f| *f != finalizer)
+            .collect();
         let patch = json!({"metadata": {"finalizers": left, "resourceVersion": live.metadata.resource_version}});
-        gone_is_fine(api.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop))
+        gone_is_fine(
+            api.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(patch))
+                .await
+                .map(drop),
+        )
     }
 
     /// Takes `owner` out of the owner references of `uid`.
     async fn disown(&self, uid: &str, owner: &str) -> kube::Result<()> {
-        let Some((api, name)) = self.api(uid) else { return Ok(()) };
-        let Some(live) = api.get_metadata_opt(&name).await?.filter(|o| o.metadata.uid.as_deref() == Some(uid)) else { return Ok(()) };
-        let left: Vec<&OwnerReference> = live.metadata.owner_references.iter().flatten().filter(|o| o.uid != owner).collect();
+        let Some((api, name)) = self.api(uid) else {
+            return Ok(());
+        };
+        let Some(live) = api
+            .get_metadata_opt(&name)
+            .await?
+            .filter(|o| o.metadata.uid.as_deref() == Some(uid))
+        else {
+            return Ok(());
+        };
+        let left: Vec<&OwnerReference> = live
+            .metadata
+            .owner_references
+            .iter()
+            .flatten()
+            .filter(|o| o.uid != owner)
+            .collect();
         let patch = json!({"metadata": {"ownerReferences": left, "resourceVersion": live.metadata.resource_version}});
-        gone_is_fine(api.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop))
+        gone_is_fine(
+            api.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(patch))
+                .await
+                .map(drop),
+        )
     }
 }
 

@@ -44,8 +44,9 @@ pub(crate) enum Verdict {
     Keep,
     /// None of its owners is known: delete it if they are really gone.
     CheckOwners(Vec<OwnerReference>),
-    /// It is being deleted in the foreground: delete these, and let it go when none that blocks is left.
-    DeleteDependents(Vec<String>),
+    /// It is being deleted in the foreground: delete those that have no other owner, free the others of it, and let it go when none that
+    /// blocks is left.
+    DeleteDependents { delete: Vec<String>, free: Vec<String> },
     /// It is being deleted in the foreground and nothing blocks it any more.
     Release,
     /// It is being deleted and leaves its dependents as orphans: take it out of their owners.
@@ -62,12 +63,17 @@ pub(crate) struct Graph {
 impl Graph {
     /// Takes in an object; answers the uids that should be looked at.
     pub(crate) fn upsert(&mut self, kind: &str, metadata: &ObjectMeta) -> Vec<String> {
-        let Some(uid) = metadata.uid.clone() else { return Vec::new() };
+        let Some(uid) = metadata.uid.clone() else {
+            return Vec::new();
+        };
         let node = Node::new(kind, metadata);
         self.unlink(&uid);
         let mut look = Vec::new();
         for owner in &node.owners {
-            self.dependents.entry(owner.uid.clone()).or_default().insert(uid.clone());
+            self.dependents
+                .entry(owner.uid.clone())
+                .or_default()
+                .insert(uid.clone());
             // its owner may be waiting for it, or have just lost it
             look.push(owner.uid.clone());
         }
@@ -90,7 +96,12 @@ impl Graph {
 
     /// Forgets every object of a kind that is not in `seen`: what a new list of it no longer holds.
     pub(crate) fn retain(&mut self, kind: &str, seen: &HashSet<String>) -> Vec<String> {
-        let gone: Vec<String> = self.nodes.iter().filter(|(uid, n)| n.kind == kind && !seen.contains(*uid)).map(|(uid, _)| uid.clone()).collect();
+        let gone: Vec<String> = self
+            .nodes
+            .iter()
+            .filter(|(uid, n)| n.kind == kind && !seen.contains(*uid))
+            .map(|(uid, _)| uid.clone())
+            .collect();
         gone.iter().flat_map(|uid| self.remove(uid)).collect()
     }
 
@@ -110,19 +121,51 @@ impl Graph {
         self.nodes.get(uid)
     }
 
+    /// Whether an owner other than this one holds on to the object: it is there, and is not waiting for its own dependents to go.
+    fn has_solid_owner(&self, uid: &str, but: &str) -> bool {
+        let owners = self.nodes.get(uid).into_iter().flat_map(|node| &node.owners);
+        owners.filter(|owner| owner.uid != but).any(|owner| {
+            self.nodes
+                .get(&owner.uid)
+                .is_some_and(|owner| !owner.waits_for(FOREGROUND))
+        })
+    }
+
+    /// Whether the object has dependents of its own.
+    pub(crate) fn has_dependents(&self, uid: &str) -> bool {
+        self.dependents.contains_key(uid)
+    }
+
     /// What should be done about an object.
     pub(crate) fn judge(&self, uid: &str) -> Verdict {
-        let Some(node) = self.nodes.get(uid) else { return Verdict::Keep };
-        let dependents = || -> Vec<String> { self.dependents.get(uid).into_iter().flatten().filter(|d| self.nodes.contains_key(*d)).cloned().collect() };
+        let Some(node) = self.nodes.get(uid) else {
+            return Verdict::Keep;
+        };
+        let dependents = || -> Vec<String> {
+            self.dependents
+                .get(uid)
+                .into_iter()
+                .flatten()
+                .filter(|d| self.nodes.contains_key(*d))
+                .cloned()
+                .collect()
+        };
         if node.waits_for(ORPHAN) {
             return Verdict::OrphanDependents(dependents());
         }
         if node.waits_for(FOREGROUND) {
             let all = dependents();
-            let blocks = |d: &String| self.nodes[d].owners.iter().any(|o| o.uid == uid && o.block_owner_deletion == Some(true));
+            let blocks = |d: &String| {
+                self.nodes[d]
+                    .owners
+                    .iter()
+                    .any(|o| o.uid == uid && o.block_owner_deletion == Some(true))
+            };
             let pending: Vec<String> = all.iter().filter(|d| !self.nodes[*d].deleting).cloned().collect();
-            return match (pending.is_empty(), all.iter().any(blocks)) {
-                (false, _) => Verdict::DeleteDependents(pending),
+            let (free, delete): (Vec<String>, Vec<String>) =
+                pending.into_iter().partition(|d| self.has_solid_owner(d, uid));
+            return match (delete.is_empty() && free.is_empty(), all.iter().any(blocks)) {
+                (false, _) => Verdict::DeleteDependents { delete, free },
                 (true, true) => Verdict::Keep,
                 (true, false) => Verdict::Release,
             };
@@ -141,7 +184,11 @@ mod tests {
     use super::*;
 
     fn meta(uid: &str, owners: &[(&str, bool)], finalizers: &[&str], deleting: bool) -> ObjectMeta {
-        let owner = |(uid, block): &(&str, bool)| OwnerReference { uid: (*uid).into(), block_owner_deletion: Some(*block), ..OwnerReference::default() };
+        let owner = |(uid, block): &(&str, bool)| OwnerReference {
+            uid: (*uid).into(),
+            block_owner_deletion: Some(*block),
+            ..OwnerReference::default()
+        };
         ObjectMeta {
             uid: Some(uid.into()),
             name: Some(uid.into()),
@@ -174,14 +221,43 @@ mod tests {
         graph.upsert("g/owners", &meta("a", &[], &[FOREGROUND], true));
         graph.upsert("g/things", &meta("x", &[("a", true)], &["other"], false));
         graph.upsert("g/things", &meta("y", &[("a", false)], &[], false));
-        let Verdict::DeleteDependents(mut both) = graph.judge("a") else { panic!("{:?}", graph.judge("a")) };
+        let Verdict::DeleteDependents { delete: mut both, free } = graph.judge("a") else {
+            panic!("{:?}", graph.judge("a"))
+        };
         both.sort();
-        assert_eq!(both, ["x", "y"]);
+        assert_eq!((both, free), (vec!["x".to_owned(), "y".to_owned()], vec![]));
         graph.upsert("g/things", &meta("x", &[("a", true)], &["other"], true));
         graph.upsert("g/things", &meta("y", &[("a", false)], &["other"], true));
         assert_eq!(graph.judge("a"), Verdict::Keep);
         assert_eq!(graph.remove("x"), ["a"]);
         assert_eq!(graph.judge("a"), Verdict::Release);
+    }
+
+    #[test]
+    fn foreground_deletion_leaves_what_another_owner_holds() {
+        let mut graph = Graph::default();
+        graph.upsert("g/owners", &meta("a", &[], &[FOREGROUND], true));
+        graph.upsert("g/owners", &meta("b", &[], &[], false));
+        graph.upsert("g/things", &meta("x", &[("a", true), ("b", true)], &[], false));
+        assert_eq!(
+            graph.judge("a"),
+            Verdict::DeleteDependents {
+                delete: vec![],
+                free: vec!["x".to_owned()]
+            }
+        );
+        graph.upsert("g/things", &meta("x", &[("b", true)], &[], false));
+        assert_eq!(graph.judge("a"), Verdict::Release);
+        // Both owners are being deleted in the foreground: neither holds it.
+        graph.upsert("g/owners", &meta("b", &[], &[FOREGROUND], true));
+        graph.upsert("g/things", &meta("x", &[("a", true), ("b", true)], &[], false));
+        assert_eq!(
+            graph.judge("a"),
+            Verdict::DeleteDependents {
+                delete: vec!["x".to_owned()],
+                free: vec![]
+            }
+        );
     }
 
     #[test]

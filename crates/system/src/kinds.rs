@@ -19,7 +19,9 @@ pub(crate) struct Kind {
 pub(crate) async fn all(client: &Client) -> kube::Result<Vec<Kind>> {
     let discovery = Discovery::new(client.clone()).run_aggregated().await?;
     let kinds = discovery.groups().flat_map(|group| group.recommended_resources());
-    let usable = kinds.filter(|(r, c)| c.supports_operation(verbs::LIST) && c.supports_operation(verbs::DELETE) && r.plural != "events");
+    let usable = kinds.filter(|(r, c)| {
+        c.supports_operation(verbs::LIST) && c.supports_operation(verbs::DELETE) && r.plural != "events"
+    });
     Ok(usable
         .map(|(resource, capabilities)| Kind {
             namespaced: capabilities.scope == Scope::Namespaced,
@@ -33,7 +35,9 @@ impl Kind {
     /// The API of the kind in a namespace (ignored for cluster-scoped kinds).
     pub(crate) fn api(&self, client: &Client, namespace: &str) -> Api<DynamicObject> {
         match (self.namespaced, namespace) {
-            (true, namespace) if !namespace.is_empty() => Api::namespaced_with(client.clone(), namespace, &self.resource),
+            (true, namespace) if !namespace.is_empty() => {
+                Api::namespaced_with(client.clone(), namespace, &self.resource)
+            }
             _ => Api::all_with(client.clone(), &self.resource),
         }
     }

@@ -24,7 +24,11 @@ const RETRY_MOST: Duration = Duration::from_secs(10);
 /// Empties terminating namespaces until shutdown.
 pub async fn run(client: Client, shutdown: Shutdown) {
     let api: Api<Namespace> = Api::all(client.clone());
-    let mut events = Box::pin(watcher(api, watcher::Config::default()).default_backoff().applied_objects());
+    let mut events = Box::pin(
+        watcher(api, watcher::Config::default())
+            .default_backoff()
+            .applied_objects(),
+    );
     let mut working: BTreeMap<String, tokio::task::JoinHandle<()>> = BTreeMap::new();
     loop {
         let event = tokio::select! {
@@ -70,7 +74,9 @@ struct Remaining {
 /// Deletes what is there; whether the namespace is done with.
 async fn step(client: &Client, name: &str) -> kube::Result<bool> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    let Some(namespace) = namespaces.get_opt(name).await? else { return Ok(true) };
+    let Some(namespace) = namespaces.get_opt(name).await? else {
+        return Ok(true);
+    };
     if namespace.metadata.deletion_timestamp.is_none() {
         return Ok(true);
     }
@@ -87,14 +93,21 @@ async fn delete_content(client: &Client, name: &str) -> kube::Result<Remaining> 
     let mut remaining = Remaining::default();
     for kind in kinds::all(client).await?.into_iter().filter(|k| k.namespaced) {
         let api = kind.api(client, name);
-        let shown = if kind.resource.group.is_empty() { kind.resource.plural.clone() } else { format!("{}.{}", kind.resource.plural, kind.resource.group) };
+        let shown = if kind.resource.group.is_empty() {
+            kind.resource.plural.clone()
+        } else {
+            format!("{}.{}", kind.resource.plural, kind.resource.group)
+        };
         let found = api.list_metadata(&ListParams::default()).await?.items;
         if found.is_empty() {
             continue;
         }
         if found.iter().any(|o| o.metadata.deletion_timestamp.is_none()) {
             let deleted = match kind.collections {
-                true => api.delete_collection(&DeleteParams::background(), &ListParams::default()).await.map(drop),
+                true => api
+                    .delete_collection(&DeleteParams::background(), &ListParams::default())
+                    .await
+                    .map(drop),
                 false => delete_each(&api, &found).await,
             };
             if let Err(error) = deleted {
@@ -112,7 +125,10 @@ async fn delete_content(client: &Client, name: &str) -> kube::Result<Remaining> 
     Ok(remaining)
 }
 
-async fn delete_each(api: &Api<kube::api::DynamicObject>, found: &[kube::core::PartialObjectMeta<kube::api::DynamicObject>]) -> kube::Result<()> {
+async fn delete_each(
+    api: &Api<kube::api::DynamicObject>,
+    found: &[kube::core::PartialObjectMeta<kube::api::DynamicObject>],
+) -> kube::Result<()> {
     for object in found {
         match api.delete(&object.name_any(), &DeleteParams::background()).await {
             Err(kube::Error::Api(status)) if status.code == 404 => {}
@@ -130,7 +146,10 @@ async fn finalize(client: &Client, namespace: &Namespace) -> kube::Result<()> {
     }
     let body = serde_json::to_vec(&namespace).map_err(kube::Error::SerdeError)?;
     let path = format!("/api/v1/namespaces/{}/finalize", namespace.name_any());
-    let request = http::Request::put(path).header("content-type", "application/json").body(body).map_err(kube::Error::HttpError)?;
+    let request = http::Request::put(path)
+        .header("content-type", "application/json")
+        .body(body)
+        .map_err(kube::Error::HttpError)?;
     match client.request::<serde_json::Value>(request).await {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         other => other.map(drop),
@@ -139,13 +158,50 @@ async fn finalize(client: &Client, namespace: &Namespace) -> kube::Result<()> {
 
 /// Says in the namespace's conditions what keeps it.
 async fn report(api: &Api<Namespace>, namespace: &Namespace, remaining: &Remaining) -> kube::Result<()> {
-    let list = |map: &BTreeMap<String, usize>, what: &str| map.iter().map(|(k, n)| format!("{k} {what} {n} resource instances")).collect::<Vec<_>>().join(", ");
+    let list = |map: &BTreeMap<String, usize>, what: &str| {
+        map.iter()
+            .map(|(k, n)| format!("{k} {what} {n} resource instances"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     let wanted = [
-        ("NamespaceDeletionContentFailure", !remaining.failures.is_empty(), "ContentDeletionFailed", "ContentDeleted", format!("Failed to delete all resource types, {} remaining: {}", remaining.failures.len(), remaining.failures.join("; ")), "All content successfully deleted, may be waiting on finalization"),
-        ("NamespaceContentRemaining", !remaining.kinds.is_empty(), "SomeResourcesRemain", "ContentRemoved", format!("Some resources are remaining: {}", list(&remaining.kinds, "has")), "All content successfully removed"),
-        ("NamespaceFinalizersRemaining", !remaining.finalizers.is_empty(), "SomeFinalizersRemain", "ContentHasNoFinalizers", format!("Some content in the namespace has finalizers remaining: {}", list(&remaining.finalizers, "in")), "All content-preserving finalizers finished"),
+        (
+            "NamespaceDeletionContentFailure",
+            !remaining.failures.is_empty(),
+            "ContentDeletionFailed",
+            "ContentDeleted",
+            format!(
+                "Failed to delete all resource types, {} remaining: {}",
+                remaining.failures.len(),
+                remaining.failures.join("; ")
+            ),
+            "All content successfully deleted, may be waiting on finalization",
+        ),
+        (
+            "NamespaceContentRemaining",
+            !remaining.kinds.is_empty(),
+            "SomeResourcesRemain",
+            "ContentRemoved",
+            format!("Some resources are remaining: {}", list(&remaining.kinds, "has")),
+            "All content successfully removed",
+        ),
+        (
+            "NamespaceFinalizersRemaining",
+            !remaining.finalizers.is_empty(),
+            "SomeFinalizersRemain",
+            "ContentHasNoFinalizers",
+            format!(
+                "Some content in the namespace has finalizers remaining: {}",
+                list(&remaining.finalizers, "in")
+            ),
+            "All content-preserving finalizers finished",
+        ),
     ];
-    let before = namespace.status.as_ref().and_then(|s| s.conditions.clone()).unwrap_or_default();
+    let before = namespace
+        .status
+        .as_ref()
+        .and_then(|s| s.conditions.clone())
+        .unwrap_or_default();
     let conditions: Vec<NamespaceCondition> = wanted
         .into_iter()
         .map(|(type_, yes, bad, good, message, fine)| {
@@ -156,7 +212,9 @@ async fn report(api: &Api<Namespace>, namespace: &Namespace, remaining: &Remaini
                 status: status.into(),
                 reason: Some(if yes { bad } else { good }.into()),
                 message: Some(if yes { message } else { fine.into() }),
-                last_transition_time: same.and_then(|c| c.last_transition_time.clone()).or_else(|| Some(Time(Timestamp::now()))),
+                last_transition_time: same
+                    .and_then(|c| c.last_transition_time.clone())
+                    .or_else(|| Some(Time(Timestamp::now()))),
             }
         })
         .collect();
@@ -164,5 +222,7 @@ async fn report(api: &Api<Namespace>, namespace: &Namespace, remaining: &Remaini
         return Ok(());
     }
     let patch = json!({"status": {"conditions": conditions}});
-    api.patch_status(&namespace.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
+    api.patch_status(&namespace.name_any(), &PatchParams::default(), &Patch::Merge(patch))
+        .await
+        .map(drop)
 }

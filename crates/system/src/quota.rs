@@ -46,17 +46,32 @@ async fn tell(client: &Client, quota: &ResourceQuota, used: &Used) -> kube::Resu
     let hard = quota.spec.as_ref().and_then(|s| s.hard.clone()).unwrap_or_default();
     let namespace = quota.namespace().unwrap_or_default();
     let mut now = used(&namespace);
-    let used: BTreeMap<String, Quantity> = hard.keys().map(|key| (key.clone(), Quantity(now.remove(key).unwrap_or_else(|| "0".into())))).collect();
+    let used: BTreeMap<String, Quantity> = hard
+        .keys()
+        .map(|key| (key.clone(), Quantity(now.remove(key).unwrap_or_else(|| "0".into()))))
+        .collect();
     let status = quota.status.as_ref();
     if status.and_then(|s| s.hard.as_ref()) == Some(&hard) && status.and_then(|s| s.used.as_ref()) == Some(&used) {
         return Ok(());
     }
     let api: Api<ResourceQuota> = Api::namespaced(client.clone(), &namespace);
     // a merge patch would keep keys that are no longer limited
-    let mut old: BTreeMap<&String, Option<&Quantity>> = status.and_then(|s| s.used.as_ref()).into_iter().flatten().map(|(k, _)| (k, None)).collect();
+    let mut old: BTreeMap<&String, Option<&Quantity>> = status
+        .and_then(|s| s.used.as_ref())
+        .into_iter()
+        .flatten()
+        .map(|(k, _)| (k, None))
+        .collect();
     old.extend(used.iter().map(|(k, v)| (k, Some(v))));
-    let mut limits: BTreeMap<&String, Option<&Quantity>> = status.and_then(|s| s.hard.as_ref()).into_iter().flatten().map(|(k, _)| (k, None)).collect();
+    let mut limits: BTreeMap<&String, Option<&Quantity>> = status
+        .and_then(|s| s.hard.as_ref())
+        .into_iter()
+        .flatten()
+        .map(|(k, _)| (k, None))
+        .collect();
     limits.extend(hard.iter().map(|(k, v)| (k, Some(v))));
     let patch = json!({"status": {"hard": limits, "used": old}});
-    api.patch_status(&quota.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
+    api.patch_status(&quota.name_any(), &PatchParams::default(), &Patch::Merge(patch))
+        .await
+        .map(drop)
 }
