@@ -68,13 +68,19 @@ fn main() -> Result<()> {
 
 /// The root of the workspace.
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap_or(Path::new("."))
+        .to_owned()
 }
 
 fn ci() -> Result<()> {
     run("formatting", cargo(&["fmt", "--all", "--check"]))?;
     run("tidy", cargo(&["xtask", "tidy"]))?;
-    run("lints", cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    run(
+        "lints",
+        cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+    )?;
     test(None, false)
 }
 
@@ -84,7 +90,10 @@ fn test(package: Option<&str>, no_demo: bool) -> Result<()> {
         return run("tests", cargo(&["test", "-p", &format!("setpoint-{package}")]));
     }
     // the end-to-end tests start these as processes
-    run("binaries", cargo(&["build", "-p", "setpoint", "-p", "setpoint-testkit"]))?;
+    run(
+        "binaries",
+        cargo(&["build", "-p", "setpoint", "-p", "setpoint-testkit"]),
+    )?;
     run("tests", cargo(&["test", "--workspace", "--no-fail-fast"]))?;
     if no_demo || !needs::demo() {
         return Ok(());
@@ -94,7 +103,10 @@ fn test(package: Option<&str>, no_demo: bool) -> Result<()> {
 
 fn golden() -> Result<()> {
     let mut command = cargo(&["test", "--workspace", "--no-fail-fast"]);
-    command.env("UPDATE_EXPECT", "1").env("UPDATE_GOLDEN", "1").env("INSTA_UPDATE", "always");
+    command
+        .env("UPDATE_EXPECT", "1")
+        .env("UPDATE_GOLDEN", "1")
+        .env("INSTA_UPDATE", "always");
     run("golden files", command)
 }
 
@@ -115,7 +127,9 @@ fn cargo(arguments: &[&str]) -> Command {
 fn run(name: &str, mut command: Command) -> Result<()> {
     eprintln!("── {name}: {}", show(&command));
     let started = Instant::now();
-    let status = command.status().with_context(|| format!("{name}: cannot run {}", show(&command)))?;
+    let status = command
+        .status()
+        .with_context(|| format!("{name}: cannot run {}", show(&command)))?;
     if !status.success() {
         bail!("{name} failed ({status}); to repeat it: {}", show(&command));
     }
@@ -124,7 +138,9 @@ fn run(name: &str, mut command: Command) -> Result<()> {
 }
 
 fn show(command: &Command) -> String {
-    let words = std::iter::once(command.get_program()).chain(command.get_args()).map(|w| w.to_string_lossy());
+    let words = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|w| w.to_string_lossy());
     let text = words.collect::<Vec<_>>().join(" ");
     match text.split_once('/') {
         // the full path of cargo says nothing

@@ -9,14 +9,21 @@ struct Need {
     without: &'static str,
 }
 
-const NEEDS: &[Need] = &[Need { program: "curl", package: "curl", without: "the wire tests that speak raw HTTP" }];
+const NEEDS: &[Need] = &[Need {
+    program: "curl",
+    package: "curl",
+    without: "the wire tests that speak raw HTTP",
+}];
 
 /// Installs what is missing if this is a Debian machine and we are root; says what is skipped otherwise.
 pub(crate) fn install() {
     for need in NEEDS.iter().filter(|n| !has(n.program)) {
         let installed = is_root() && has("apt-get") && apt(need.package);
         if !installed {
-            eprintln!("── skipped: {} ({} is not installed; Debian package {})", need.without, need.program, need.package);
+            eprintln!(
+                "── skipped: {} ({} is not installed; Debian package {})",
+                need.without, need.program, need.package
+            );
         }
     }
     if !has("kubectl") {
@@ -26,10 +33,16 @@ pub(crate) fn install() {
 
 /// Whether the demo can fetch its model.
 pub(crate) fn demo() -> bool {
-    let pip = Command::new("python3").args(["-m", "pip", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let pip = Command::new("python3")
+        .args(["-m", "pip", "--version"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
     let usable = pip.is_ok_and(|s| s.success());
     if !usable {
-        eprintln!("── skipped: the demo (it fetches its model with python3 -m pip, which is not there; Debian package python3-pip)");
+        eprintln!(
+            "── skipped: the demo (it fetches its model with python3 -m pip, which is not there; Debian package python3-pip)"
+        );
     }
     usable
 }
@@ -46,9 +59,14 @@ fn is_root() -> bool {
 
 fn apt(package: &str) -> bool {
     let apt = |arguments: &[&str]| {
-        let status = Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null()).status();
+        let status = Command::new("apt-get")
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdout(Stdio::null())
+            .status();
         status.is_ok_and(|s| s.success())
     };
     eprintln!("── installing {package}");
-    apt(&["install", "-y", "--no-install-recommends", package]) || (apt(&["update"]) && apt(&["install", "-y", "--no-install-recommends", package]))
+    apt(&["install", "-y", "--no-install-recommends", package])
+        || (apt(&["update"]) && apt(&["install", "-y", "--no-install-recommends", package]))
 }

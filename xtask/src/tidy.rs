@@ -31,7 +31,20 @@ const EDGES: &[(&str, &[&str])] = &[
     ("cache", &["meta", "store"]),
     ("pki", &["meta"]),
     ("govern", &["meta", "pki"]),
-    ("apiserver", &["meta", "schema", "patch", "definition", "protobuf", "store", "cache", "pki", "govern"]),
+    (
+        "apiserver",
+        &[
+            "meta",
+            "schema",
+            "patch",
+            "definition",
+            "protobuf",
+            "store",
+            "cache",
+            "pki",
+            "govern",
+        ],
+    ),
     ("reconcile", &["meta"]),
     ("engine", &["reconcile"]),
     ("system", &["meta"]),
@@ -44,8 +57,20 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "setpoint",
         &[
-            "meta", "definition", "store", "store-embedded", "pki", "govern", "apiserver", "reconcile", "engine", "system", "inference",
-            "agent", "gateway", "cli",
+            "meta",
+            "definition",
+            "store",
+            "store-embedded",
+            "pki",
+            "govern",
+            "apiserver",
+            "reconcile",
+            "engine",
+            "system",
+            "inference",
+            "agent",
+            "gateway",
+            "cli",
         ],
     ),
     ("engine-candle", &[]),
@@ -74,7 +99,10 @@ pub(crate) fn run() -> Result<()> {
 }
 
 fn edges(problems: &mut Vec<String>) -> Result<()> {
-    let output = Command::new("cargo").args(["metadata", "--no-deps", "--format-version=1"]).output().context("cargo metadata")?;
+    let output = Command::new("cargo")
+        .args(["metadata", "--no-deps", "--format-version=1"])
+        .output()
+        .context("cargo metadata")?;
     let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo metadata")?;
     let allowed: BTreeMap<&str, &[&str]> = EDGES.iter().copied().collect();
     for package in metadata["packages"].as_array().into_iter().flatten() {
@@ -90,7 +118,10 @@ fn edges(problems: &mut Vec<String>) -> Result<()> {
             let full = dependency["name"].as_str().unwrap_or_default();
             let ours = full == "setpoint" || full.starts_with("setpoint-");
             if ours && dependency["kind"] != "dev" && !allowed.contains(&short(full)) {
-                problems.push(format!("crate {name} may not depend on {}: the table of edges is in xtask/src/tidy.rs", short(full)));
+                problems.push(format!(
+                    "crate {name} may not depend on {}: the table of edges is in xtask/src/tidy.rs",
+                    short(full)
+                ));
             }
         }
     }
@@ -107,7 +138,9 @@ fn files(problems: &mut Vec<String>) -> Result<()> {
     let markers = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X:")];
     for path in tracked()? {
         let name = path.to_string_lossy().into_owned();
-        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        let Ok(text) = std::fs::read_to_string(&path) else {
+            continue;
+        };
         if text.contains(concat!("/work", "/main")) {
             problems.push(format!("{name} names a path of somebody's machine"));
         }
@@ -129,13 +162,20 @@ fn files(problems: &mut Vec<String>) -> Result<()> {
 fn registries(problems: &mut Vec<String>) -> Result<()> {
     for (directory, registry) in REGISTRIES {
         let directory = Path::new(directory);
-        let listing = std::fs::read_to_string(directory.join(registry)).with_context(|| format!("{} of {}", registry, directory.display()))?;
+        let listing = std::fs::read_to_string(directory.join(registry))
+            .with_context(|| format!("{} of {}", registry, directory.display()))?;
         for entry in std::fs::read_dir(directory).with_context(|| directory.display().to_string())? {
             let path = entry?.path();
-            let Some(stem) = path.file_stem().and_then(|s| s.to_str()) else { continue };
+            let Some(stem) = path.file_stem().and_then(|s| s.to_str()) else {
+                continue;
+            };
             let feature = path.extension().is_some_and(|e| e == "rs") && !matches!(stem, "mod" | "registry" | "tests");
             if feature && !listing.contains(stem) {
-                problems.push(format!("{} is not in {}/{registry}", path.display(), directory.display()));
+                problems.push(format!(
+                    "{} is not in {}/{registry}",
+                    path.display(),
+                    directory.display()
+                ));
             }
         }
     }
@@ -143,7 +183,13 @@ fn registries(problems: &mut Vec<String>) -> Result<()> {
 }
 
 fn tracked() -> Result<Vec<PathBuf>> {
-    let output = Command::new("git").args(["ls-files", "-z"]).output().context("git ls-files")?;
+    let output = Command::new("git")
+        .args(["ls-files", "-z"])
+        .output()
+        .context("git ls-files")?;
     let names = output.stdout.split(|b| *b == 0).filter(|n| !n.is_empty());
-    Ok(names.map(|n| PathBuf::from(String::from_utf8_lossy(n).into_owned())).filter(|p| !p.to_string_lossy().ends_with(".json")).collect())
+    Ok(names
+        .map(|n| PathBuf::from(String::from_utf8_lossy(n).into_owned()))
+        .filter(|p| !p.to_string_lossy().ends_with(".json"))
+        .collect())
 }

@@ -35,8 +35,14 @@ impl AccountLookup for Accounts {
 impl Authentication {
     /// Knows the users of this authority and the service accounts of the store.
     pub(crate) fn new(pki: &Pki, cache: Cache) -> Result<Self, TokenError> {
-        let tokens = Arc::new(ServiceAccountTokens::new(pki.token_key(), [], Arc::new(Accounts(cache)))?);
-        let chain = authn::Authentication::new().with(ClientCertificates).with(tokens.clone());
+        let tokens = Arc::new(ServiceAccountTokens::new(
+            pki.token_key(),
+            [],
+            Arc::new(Accounts(cache)),
+        )?);
+        let chain = authn::Authentication::new()
+            .with(ClientCertificates)
+            .with(tokens.clone());
         Ok(Self { chain, tokens })
     }
 
@@ -76,7 +82,9 @@ impl Authentication {
             .iter()
             .filter(|(name, _)| name.as_str().starts_with("impersonate-"))
             .map(|(name, value)| (name.as_str(), value.to_str().unwrap_or_default()));
-        let Some(wanted) = Impersonation::from_headers(pairs)? else { return Ok(None) };
+        let Some(wanted) = Impersonation::from_headers(pairs)? else {
+            return Ok(None);
+        };
         Ok(Some(wanted.authorize(requester, &authorization.authorizer)?))
     }
 }

@@ -30,7 +30,11 @@ impl Authorization {
     pub(crate) fn follow(&self, events: &[Arc<Event>]) {
         for event in events {
             let tree = event.object.parse();
-            if event.change == Change::Deleted { self.authorizer.remove(&tree) } else { self.authorizer.upsert(&tree) }
+            if event.change == Change::Deleted {
+                self.authorizer.remove(&tree)
+            } else {
+                self.authorizer.upsert(&tree)
+            }
         }
     }
 
@@ -38,13 +42,19 @@ impl Authorization {
     pub(crate) fn check(&self, user: &UserInfo, info: &RequestInfo) -> Answer<setpoint_govern::Decision> {
         let attributes = attributes(user, info);
         let decision = self.authorizer.authorize(&attributes);
-        if decision.is_allowed() { Ok(decision) } else { Err(attributes.forbidden(decision.reason()).into()) }
+        if decision.is_allowed() {
+            Ok(decision)
+        } else {
+            Err(attributes.forbidden(decision.reason()).into())
+        }
     }
 }
 
 /// The request as authorization and audit see it.
 pub(crate) fn attributes<'a>(user: &'a UserInfo, info: &'a RequestInfo) -> Attributes<'a> {
-    let Some(path) = &info.resource else { return Attributes::non_resource(user, info.verb, &info.path) };
+    let Some(path) = &info.resource else {
+        return Attributes::non_resource(user, info.verb, &info.path);
+    };
     Attributes {
         api_version: &path.version,
         subresource: &path.subresource,

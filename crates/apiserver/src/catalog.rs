@@ -88,10 +88,20 @@ impl Catalog {
         for definition in &definitions {
             for (index, version) in definition.versions.iter().enumerate().filter(|(_, v)| v.served) {
                 let path = path(&definition.group, &version.name, &definition.plural);
-                by_path.insert(path, Served { definition: definition.clone(), index });
+                by_path.insert(
+                    path,
+                    Served {
+                        definition: definition.clone(),
+                        index,
+                    },
+                );
             }
         }
-        Self { by_path, definitions, ..Self::default() }
+        Self {
+            by_path,
+            definitions,
+            ..Self::default()
+        }
     }
 
     /// The kind at `/apis/GROUP/VERSION/…/PLURAL`.
@@ -106,7 +116,10 @@ impl Catalog {
 
     /// The kind with this group and plural name.
     pub fn definition(&self, group: &str, plural: &str) -> Option<&Arc<ResourceDefinition>> {
-        self.definitions.binary_search_by(|d| (&*d.group, &*d.plural).cmp(&(group, plural))).ok().map(|i| &self.definitions[i])
+        self.definitions
+            .binary_search_by(|d| (&*d.group, &*d.plural).cmp(&(group, plural)))
+            .ok()
+            .map(|i| &self.definitions[i])
     }
 
     /// Every group that is served, core (empty) included.
@@ -144,7 +157,11 @@ impl Kinds {
     /// Only the built-in kinds at first.
     pub(crate) fn new(builtin: Vec<Arc<ResourceDefinition>>) -> Self {
         let current = ArcSwap::from_pointee(Catalog::new(builtin.clone()));
-        Self { builtin, custom: Mutex::default(), current }
+        Self {
+            builtin,
+            custom: Mutex::default(),
+            current,
+        }
     }
 
     /// The catalog now.
@@ -169,7 +186,11 @@ impl Kinds {
             }
             match ResourceDefinition::from_crd(&manifest, Origin::CustomResource) {
                 Ok(definition) => drop(custom.insert(name, Arc::new(definition))),
-                Err(errors) => tracing::error!(crd = name, ?errors, "a stored CustomResourceDefinition cannot be served"),
+                Err(errors) => tracing::error!(
+                    crd = name,
+                    ?errors,
+                    "a stored CustomResourceDefinition cannot be served"
+                ),
             }
         }
         let all = self.builtin.iter().chain(custom.values()).cloned().collect();
@@ -180,5 +201,8 @@ impl Kinds {
 /// Whether the conditions of a CustomResourceDefinition say that it is established.
 fn accepted(manifest: &Value) -> bool {
     let conditions = manifest.pointer("/status/conditions").and_then(|c| c.as_array());
-    conditions.into_iter().flatten().any(|c| c["type"] == "Established" && c["status"] == "True")
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|c| c["type"] == "Established" && c["status"] == "True")
 }

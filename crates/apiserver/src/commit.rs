@@ -80,25 +80,41 @@ async fn create_named(cx: &Context, mut value: Value, ownership: Ownership, dry_
         track(cx, None, &mut value, &Target::Main)?;
     }
     strategy::validate(&cx.served, &Target::Main, &value, None)?;
-    let attributes = Attributes { cx, operation: Operation::Create, old: None, new: Some(&value), dry_run, gone: false };
+    let attributes = Attributes {
+        cx,
+        operation: Operation::Create,
+        old: None,
+        new: Some(&value),
+        dry_run,
+        gone: false,
+    };
     let reservation = admission::admit(&attributes).await?;
     if dry_run {
-        let key = cx.definition().key(object::namespace(&value).unwrap_or_default(), object::name(&value));
+        let key = cx
+            .definition()
+            .key(object::namespace(&value).unwrap_or_default(), object::name(&value));
         if cx.cache().get(&key).is_some() {
             return Err(Status::already_exists(&cx.group_resource(), object::name(&value)).into());
         }
         return Ok(Written::Tree(value));
     }
-    let key = Key::new(cx.definition().key(object::namespace(&value).unwrap_or_default(), object::name(&value)));
+    let key = Key::new(
+        cx.definition()
+            .key(object::namespace(&value).unwrap_or_default(), object::name(&value)),
+    );
     let bytes = encode::stored(&to_storage(cx, value.clone()));
-    let txn = Txn { preconditions: vec![Precondition::Absent(key.clone())], ops: vec![Op::Put(key.clone(), bytes.clone())] };
+    let txn = Txn {
+        preconditions: vec![Precondition::Absent(key.clone())],
+        ops: vec![Op::Put(key.clone(), bytes.clone())],
+    };
     match cx.server.cache.store().commit(txn).await {
         Ok(revision) => {
             reservation.commit();
             stored(key, bytes, revision)
         }
         Err(StoreError::Conflict { current, .. }) => {
-            let terminating = current.is_some_and(|c| memchr::memmem::find(&c.value, b"\"deletionTimestamp\":").is_some());
+            let terminating =
+                current.is_some_and(|c| memchr::memmem::find(&c.value, b"\"deletionTimestamp\":").is_some());
             let name = object::name(&value);
             let status = Status::already_exists(&cx.group_resource(), name);
             if terminating {
@@ -113,7 +129,12 @@ async fn create_named(cx: &Context, mut value: Value, ownership: Ownership, dry_
 
 /// Replaces the object that the path names by what `change` makes of it. `change` gets the object in the request's version, with its
 /// resourceVersion, and is called again when someone else was faster.
-pub(crate) async fn update(cx: &Context, target: &Target, ownership: Ownership, change: impl Fn(&Value) -> Answer<Value> + Send + Sync) -> Answer<Written> {
+pub(crate) async fn update(
+    cx: &Context,
+    target: &Target,
+    ownership: Ownership,
+    change: impl Fn(&Value) -> Answer<Value> + Send + Sync,
+) -> Answer<Written> {
     let dry_run = cx.dry_run()?;
     let key = Key::new(cx.key());
     let mut current = current(cx, key.as_str()).await?;
@@ -127,7 +148,11 @@ pub(crate) async fn update(cx: &Context, target: &Target, ownership: Ownership, 
             if std::mem::replace(&mut fresh, true) {
                 return Err(Status::modified(&cx.group_resource(), &cx.path.name).into());
             }
-            cx.server.cache.fresh().await.map_err(|e| crate::handlers::list::cache_status(&e))?;
+            cx.server
+                .cache
+                .fresh()
+                .await
+                .map_err(|e| crate::handlers::list::cache_status(&e))?;
             current = cx.cache().get(key.as_str()).ok_or_else(|| cx.not_found())?;
             continue;
         }
@@ -150,10 +175,24 @@ pub(crate) async fn update(cx: &Context, target: &Target, ownership: Ownership, 
 }
 
 /// Checks and commits one successor of `current`. The inner error: someone was faster, and this is what is there now.
-async fn replace(cx: &Context, target: &Target, current: &Arc<Object>, old: &Value, new: Value, dry_run: bool) -> Answer<Result<Written, Option<Versioned>>> {
+async fn replace(
+    cx: &Context,
+    target: &Target,
+    current: &Arc<Object>,
+    old: &Value,
+    new: Value,
+    dry_run: bool,
+) -> Answer<Result<Written, Option<Versioned>>> {
     strategy::validate(&cx.served, target, &new, Some(old))?;
     let gone = finished(cx, &new);
-    let attributes = Attributes { cx, operation: Operation::Update, old: Some(old), new: Some(&new), dry_run, gone };
+    let attributes = Attributes {
+        cx,
+        operation: Operation::Update,
+        old: Some(old),
+        new: Some(&new),
+        dry_run,
+        gone,
+    };
     let reservation = admission::admit(&attributes).await?;
     if dry_run {
         return Ok(Ok(Written::Tree(new)));
@@ -161,8 +200,21 @@ async fn replace(cx: &Context, target: &Target, current: &Arc<Object>, old: &Val
     let key = current.key.clone();
     let precondition = Precondition::At(key.clone(), current.revision);
     let bytes = encode::stored(&to_storage(cx, new.clone()));
-    let op = if gone { Op::Delete(key.clone()) } else { Op::Put(key.clone(), bytes.clone()) };
-    match cx.server.cache.store().commit(Txn { preconditions: vec![precondition], ops: vec![op] }).await {
+    let op = if gone {
+        Op::Delete(key.clone())
+    } else {
+        Op::Put(key.clone(), bytes.clone())
+    };
+    match cx
+        .server
+        .cache
+        .store()
+        .commit(Txn {
+            preconditions: vec![precondition],
+            ops: vec![op],
+        })
+        .await
+    {
         Ok(revision) => {
             reservation.commit();
             if gone {
@@ -185,17 +237,30 @@ fn finished(cx: &Context, value: &Value) -> bool {
 }
 
 /// Removes an object, or marks it as terminating while finalizers keep it. `policy` changes the finalizers first.
-pub(crate) async fn delete(cx: &Context, key: &Key, check: impl Fn(&Value, Revision) -> Answer<()>, finalizers: impl Fn(&mut Value)) -> Answer<Written> {
+pub(crate) async fn delete(
+    cx: &Context,
+    key: &Key,
+    check: impl Fn(&Value, Revision) -> Answer<()>,
+    finalizers: impl Fn(&mut Value),
+) -> Answer<Written> {
     let dry_run = cx.dry_run()?;
     let mut current = current(cx, key.as_str()).await?;
     for _ in 0..ATTEMPTS {
         let old = respond::parse(cx, &current);
         check(&old, current.revision)?;
-        let attributes = Attributes { cx, operation: Operation::Delete, old: Some(&old), new: None, dry_run, gone: true };
+        let attributes = Attributes {
+            cx,
+            operation: Operation::Delete,
+            old: Some(&old),
+            new: None,
+            dry_run,
+            gone: true,
+        };
         let reservation = admission::admit(&attributes).await?;
         let mut new = old.clone();
         finalizers(&mut new);
-        let kept = crate::kinds::of(cx.definition()).begin_delete(&mut new) || object::finalizers(&new).next().is_some();
+        let kept =
+            crate::kinds::of(cx.definition()).begin_delete(&mut new) || object::finalizers(&new).next().is_some();
         if kept && object::deletion_timestamp(&old).is_some() && new == old {
             return Ok(Written::Object(current));
         }
@@ -206,8 +271,15 @@ pub(crate) async fn delete(cx: &Context, key: &Key, check: impl Fn(&Value, Revis
             return Ok(Written::Tree(new));
         }
         let bytes = encode::stored(&to_storage(cx, new.clone()));
-        let op = if kept { Op::Put(key.clone(), bytes.clone()) } else { Op::Delete(key.clone()) };
-        let txn = Txn { preconditions: vec![Precondition::At(key.clone(), current.revision)], ops: vec![op] };
+        let op = if kept {
+            Op::Put(key.clone(), bytes.clone())
+        } else {
+            Op::Delete(key.clone())
+        };
+        let txn = Txn {
+            preconditions: vec![Precondition::At(key.clone(), current.revision)],
+            ops: vec![op],
+        };
         match cx.server.cache.store().commit(txn).await {
             Ok(revision) if kept => return stored(key.clone(), bytes, revision),
             Ok(revision) => {
@@ -215,8 +287,13 @@ pub(crate) async fn delete(cx: &Context, key: &Key, check: impl Fn(&Value, Revis
                 object::metadata_mut(&mut new).insert("resourceVersion".into(), revision.to_string().into());
                 return Ok(Written::Tree(new));
             }
-            Err(StoreError::Conflict { current: None, .. }) => return Err(Status::not_found(&cx.group_resource(), current.name()).into()),
-            Err(StoreError::Conflict { current: Some(versioned), .. }) => current = Arc::new(Object::new(key.clone(), &versioned).map_err(Status::internal)?),
+            Err(StoreError::Conflict { current: None, .. }) => {
+                return Err(Status::not_found(&cx.group_resource(), current.name()).into());
+            }
+            Err(StoreError::Conflict {
+                current: Some(versioned),
+                ..
+            }) => current = Arc::new(Object::new(key.clone(), &versioned).map_err(Status::internal)?),
             Err(error) => return Err(store_status(&error)),
         }
     }
@@ -230,7 +307,10 @@ fn mark_deleted(cx: &Context, value: &mut Value) {
     }
     let generation = object::generation(value);
     let metadata = object::metadata_mut(value);
-    metadata.insert("deletionTimestamp".into(), setpoint_meta::time::rfc3339(cx.server.clock.now()).into());
+    metadata.insert(
+        "deletionTimestamp".into(),
+        setpoint_meta::time::rfc3339(cx.server.clock.now()).into(),
+    );
     metadata.insert("deletionGracePeriodSeconds".into(), 0.into());
     if generation > 0 {
         metadata.insert("generation".into(), (generation + 1).into());
@@ -242,24 +322,43 @@ async fn current(cx: &Context, key: &str) -> Answer<Arc<Object>> {
     if let Some(found) = cx.cache().get(key) {
         return Ok(found);
     }
-    cx.server.cache.fresh().await.map_err(|e| crate::handlers::list::cache_status(&e))?;
+    cx.server
+        .cache
+        .fresh()
+        .await
+        .map_err(|e| crate::handlers::list::cache_status(&e))?;
     let name = key.rsplit('/').next().unwrap_or_default();
-    cx.cache().get(key).ok_or_else(|| Status::not_found(&cx.group_resource(), name).into())
+    cx.cache()
+        .get(key)
+        .ok_or_else(|| Status::not_found(&cx.group_resource(), name).into())
 }
 
 fn track(cx: &Context, old: Option<&Value>, new: &mut Value, target: &Target) -> Answer<()> {
     let manager = cx.field_manager()?;
     let now = setpoint_meta::time::rfc3339(cx.server.clock.now());
     let api_version = cx.served.api_version();
-    let manager = Manager { name: &manager, api_version: &api_version, subresource: &cx.path.subresource, now: &now };
-    setpoint_patch::track_update(&cx.version().schema, old, new, &manager, &reset_fields(cx, target)).map_err(|e| crate::handlers::patch::patch_status(cx, &e))
+    let manager = Manager {
+        name: &manager,
+        api_version: &api_version,
+        subresource: &cx.path.subresource,
+        now: &now,
+    };
+    setpoint_patch::track_update(&cx.version().schema, old, new, &manager, &reset_fields(cx, target))
+        .map_err(|e| crate::handlers::patch::patch_status(cx, &e))
 }
 
 /// The paths that a request on `target` may not own: parts for the main resource; everything but the part for a part.
 pub(crate) fn reset_fields(cx: &Context, target: &Target) -> setpoint_patch::FieldSet {
     let root: Vec<&str> = match target {
         Target::Main => cx.version().parts.iter().map(|p| &*p.name).collect(),
-        Target::Part(part) => cx.version().schema.properties.keys().map(String::as_str).filter(|k| k != part && !matches!(*k, "apiVersion" | "kind")).collect(),
+        Target::Part(part) => cx
+            .version()
+            .schema
+            .properties
+            .keys()
+            .map(String::as_str)
+            .filter(|k| k != part && !matches!(*k, "apiVersion" | "kind"))
+            .collect(),
     };
     setpoint_patch::FieldSet::of_root_fields(root)
 }
@@ -273,7 +372,11 @@ fn to_storage(cx: &Context, mut value: Value) -> Value {
 }
 
 fn stored(key: Key, bytes: Bytes, revision: Revision) -> Answer<Written> {
-    let versioned = Versioned { value: bytes, created: revision, modified: revision };
+    let versioned = Versioned {
+        value: bytes,
+        created: revision,
+        modified: revision,
+    };
     let object = Object::new(key, &versioned).map_err(Status::internal)?;
     Ok(Written::Object(Arc::new(object)))
 }

@@ -117,7 +117,10 @@ impl Context {
         let mut dry = false;
         for value in self.query.all("dryRun").filter(|v| !v.is_empty()) {
             if value != "All" {
-                return Err(Status::bad_request(format!("dryRun: Unsupported value: {value:?}: supported values: \"All\"")).into());
+                return Err(Status::bad_request(format!(
+                    "dryRun: Unsupported value: {value:?}: supported values: \"All\""
+                ))
+                .into());
             }
             dry = true;
         }
@@ -127,8 +130,15 @@ impl Context {
     /// The name under which this request owns fields: `fieldManager`, else the first word of the user agent (KEP-555).
     pub(crate) fn field_manager(&self) -> Answer<String> {
         if let Some(manager) = self.query.get("fieldManager") {
-            if manager.len() > 128 || manager.chars().any(|c| !(' '..='\u{10FFFF}').contains(&c) || c.is_control()) {
-                return Err(Status::bad_request("fieldManager: Invalid value: must be at most 128 printable characters").into());
+            if manager.len() > 128
+                || manager
+                    .chars()
+                    .any(|c| !(' '..='\u{10FFFF}').contains(&c) || c.is_control())
+            {
+                return Err(Status::bad_request(
+                    "fieldManager: Invalid value: must be at most 128 printable characters",
+                )
+                .into());
             }
             return Ok(manager.to_owned());
         }
@@ -138,7 +148,10 @@ impl Context {
     }
 
     pub(crate) fn user_agent(&self) -> &str {
-        self.headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or("unknown")
+        self.headers
+            .get(http::header::USER_AGENT)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or("unknown")
     }
 
     /// In which form the answer is wanted.

@@ -31,7 +31,9 @@ impl FieldValidation {
             Some("Strict") => Self::Strict,
             Some("Ignore") => Self::Ignore,
             Some(other) => {
-                let message = format!("fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\"");
+                let message = format!(
+                    "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
+                );
                 return Err(Status::bad_request(message).into());
             }
         })
@@ -48,14 +50,20 @@ impl FieldValidation {
         }
         let kind = &cx.definition().kind;
         let version = &cx.version().name;
-        let message = format!("{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {}", problems.join(", "));
+        let message = format!(
+            "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {}",
+            problems.join(", ")
+        );
         Err(Status::bad_request(message).into())
     }
 }
 
 /// The media type of the body, without parameters; JSON where none is named.
 pub(crate) fn content_type(headers: &HeaderMap) -> &str {
-    let value = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("application/json");
+    let value = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or("application/json");
     value.split(';').next().unwrap_or_default().trim()
 }
 
@@ -72,14 +80,21 @@ pub(crate) fn parse(content_type: &str, body: &Bytes) -> Answer<(Value, Vec<Stri
 }
 
 fn json(body: &Bytes) -> Answer<(Value, Vec<String>)> {
-    let (value, duplicates) = strict::decode_json(body).map_err(|e| Status::bad_request(format!("the request body is not valid JSON: {e}")))?;
+    let (value, duplicates) = strict::decode_json(body)
+        .map_err(|e| Status::bad_request(format!("the request body is not valid JSON: {e}")))?;
     Ok((value, duplicates.into_iter().map(|d| d.to_string()).collect()))
 }
 
 /// YAML with bounded aliases, depth and size; only what JSON can express.
 pub(crate) fn yaml(body: &Bytes) -> Answer<Value> {
     let text = std::str::from_utf8(body).map_err(|_| Status::bad_request("the request body is not valid UTF-8"))?;
-    serde_saphyr::from_str(text).map_err(|e| Status::bad_request(format!("the request body is not valid YAML: {}", e.to_string().lines().next().unwrap_or_default())).into())
+    serde_saphyr::from_str(text).map_err(|e| {
+        Status::bad_request(format!(
+            "the request body is not valid YAML: {}",
+            e.to_string().lines().next().unwrap_or_default()
+        ))
+        .into()
+    })
 }
 
 /// The object of a create or update: of the kind and version of the path, pruned of unknown fields, in the shape of the schema.
@@ -107,11 +122,18 @@ pub(crate) fn check_type(served: &Served, value: &mut Value) -> Answer<()> {
             Some(Value::String(given)) if given == expected => {}
             None | Some(Value::Null) => drop(map.insert(key.into(), expected.into())),
             Some(Value::String(given)) if key == "apiVersion" => {
-                return Err(Status::bad_request(format!("the API version in the data ({given}) does not match the expected API version ({expected})")).into());
+                return Err(Status::bad_request(format!(
+                    "the API version in the data ({given}) does not match the expected API version ({expected})"
+                ))
+                .into());
             }
             Some(given) => {
                 let given = given.as_str().unwrap_or_default();
-                return Err(Status::bad_request(format!("{given} in version {:?} cannot be handled as a {kind}: the kind in the data must be {kind}", &*served.version().name)).into());
+                return Err(Status::bad_request(format!(
+                    "{given} in version {:?} cannot be handled as a {kind}: the kind in the data must be {kind}",
+                    &*served.version().name
+                ))
+                .into());
             }
         }
     }
@@ -121,14 +143,21 @@ pub(crate) fn check_type(served: &Served, value: &mut Value) -> Answer<()> {
             map.insert("metadata".into(), Value::Object(serde_json::Map::new()));
             Ok(())
         }
-        Some(_) => Err(Status::bad_request(format!("{kind} in version {:?} cannot be handled as a {kind}: metadata must be an object", &*served.version().name)).into()),
+        Some(_) => Err(Status::bad_request(format!(
+            "{kind} in version {:?} cannot be handled as a {kind}: metadata must be an object",
+            &*served.version().name
+        ))
+        .into()),
     }
 }
 
 /// Removes what the schema does not know and says what that was; drops nulls that stand for "absent".
 pub(crate) fn prune(served: &Served, value: &mut Value) -> Vec<String> {
     let schema = &served.version().schema;
-    setpoint_schema::prune(schema, value, &setpoint_schema::PruneOptions::default()).into_iter().map(|path| format!("unknown field \"{path}\"")).collect()
+    setpoint_schema::prune(schema, value, &setpoint_schema::PruneOptions::default())
+        .into_iter()
+        .map(|path| format!("unknown field \"{path}\""))
+        .collect()
 }
 
 /// Whether the object names the thing that the path names.
@@ -138,7 +167,10 @@ pub(crate) fn check_name(cx: &Context, value: &mut Value) -> Answer<()> {
     if given.is_empty() {
         object::metadata_mut(value).insert("name".into(), wanted.into());
     } else if given != wanted {
-        return Err(Status::bad_request(format!("the name of the object ({given}) does not match the name on the URL ({wanted})")).into());
+        return Err(Status::bad_request(format!(
+            "the name of the object ({given}) does not match the name on the URL ({wanted})"
+        ))
+        .into());
     }
     check_namespace(cx, value)
 }
@@ -154,7 +186,10 @@ pub(crate) fn check_namespace(cx: &Context, value: &mut Value) -> Answer<()> {
     } else if given.is_empty() {
         metadata.insert("namespace".into(), wanted.into());
     } else if given != wanted {
-        return Err(Status::bad_request("the namespace of the provided object does not match the namespace sent on the request").into());
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        )
+        .into());
     }
     Ok(())
 }

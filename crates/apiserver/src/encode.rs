@@ -70,6 +70,9 @@ mod tests {
     fn the_stored_form_begins_with_the_type_and_metadata_and_has_no_version() {
         let object = json!({"data": {"a": "b"}, "metadata": {"name": "x", "resourceVersion": "5"}, "kind": "ConfigMap", "apiVersion": "v1", "status": null});
         let text = String::from_utf8(stored(&object).to_vec()).unwrap();
-        assert_eq!(text, r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"x"},"data":{"a":"b"}}"#);
+        assert_eq!(
+            text,
+            r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"x"},"data":{"a":"b"}}"#
+        );
     }
 }

@@ -45,7 +45,9 @@ pub struct Metrics {
 
 /// Buckets of `apiserver_request_duration_seconds`: the reference's, less its widest.
 fn durations() -> Histogram {
-    Histogram::new([0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0])
+    Histogram::new([
+        0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0,
+    ])
 }
 
 impl Default for Metrics {
@@ -59,9 +61,21 @@ impl Default for Metrics {
         };
         metrics.register(|r| {
             r.register("apiserver_request", "Requests answered", metrics.requests.clone());
-            r.register("apiserver_request_duration_seconds", "Time from request to answer, watches not counted", metrics.durations.clone());
-            r.register("apiserver_current_inflight_requests", "Requests being handled, watches not counted", metrics.in_flight.clone());
-            r.register("apiserver_longrunning_requests", "Open watches", metrics.watches.clone());
+            r.register(
+                "apiserver_request_duration_seconds",
+                "Time from request to answer, watches not counted",
+                metrics.durations.clone(),
+            );
+            r.register(
+                "apiserver_current_inflight_requests",
+                "Requests being handled, watches not counted",
+                metrics.in_flight.clone(),
+            );
+            r.register(
+                "apiserver_longrunning_requests",
+                "Open watches",
+                metrics.watches.clone(),
+            );
         });
         metrics
     }
@@ -75,7 +89,10 @@ impl Metrics {
 
     pub(crate) fn answered(&self, labels: RequestLabels, took: Duration) {
         if labels.verb != "watch" {
-            let duration = DurationLabels { verb: labels.verb, resource: labels.resource.clone() };
+            let duration = DurationLabels {
+                verb: labels.verb,
+                resource: labels.resource.clone(),
+            };
             self.durations.get_or_create(&duration).observe(took.as_secs_f64());
         }
         self.requests.get_or_create(&labels).inc();

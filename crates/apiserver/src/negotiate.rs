@@ -45,11 +45,22 @@ impl Negotiated {
     pub(crate) fn from_headers(headers: &HeaderMap, pretty: bool, forms: bool) -> Answer<Self> {
         let json = if pretty { Encoding::PrettyJson } else { Encoding::Json };
         let accept = headers.get_all(header::ACCEPT);
-        let mut clauses = accept.iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).map(str::trim).filter(|c| !c.is_empty()).peekable();
+        let mut clauses = accept
+            .iter()
+            .filter_map(|v| v.to_str().ok())
+            .flat_map(|v| v.split(','))
+            .map(str::trim)
+            .filter(|c| !c.is_empty())
+            .peekable();
         if clauses.peek().is_none() {
-            return Ok(Self { form: Form::Object, encoding: json });
+            return Ok(Self {
+                form: Form::Object,
+                encoding: json,
+            });
         }
-        clauses.find_map(|clause| Self::clause(clause, json, forms)).ok_or_else(|| Status::not_acceptable(ACCEPTED).into())
+        clauses
+            .find_map(|clause| Self::clause(clause, json, forms))
+            .ok_or_else(|| Status::not_acceptable(ACCEPTED).into())
     }
 
     fn clause(clause: &str, json: Encoding, forms: bool) -> Option<Self> {
@@ -95,15 +106,23 @@ mod tests {
     fn accept(text: &str) -> Option<(Form, Encoding)> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, text.parse().unwrap());
-        Negotiated::from_headers(&headers, false, true).ok().map(|n| (n.form, n.encoding))
+        Negotiated::from_headers(&headers, false, true)
+            .ok()
+            .map(|n| (n.form, n.encoding))
     }
 
     #[test]
     fn what_clients_send() {
         let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
         assert_eq!(accept(kubectl), Some((Form::Table, Encoding::Json)));
-        assert_eq!(accept("application/vnd.kubernetes.protobuf, application/json"), Some((Form::Object, Encoding::Json)));
-        assert_eq!(accept("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"), Some((Form::Metadata, Encoding::Json)));
+        assert_eq!(
+            accept("application/vnd.kubernetes.protobuf, application/json"),
+            Some((Form::Object, Encoding::Json))
+        );
+        assert_eq!(
+            accept("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"),
+            Some((Form::Metadata, Encoding::Json))
+        );
         assert_eq!(accept("application/yaml"), Some((Form::Object, Encoding::Yaml)));
         assert_eq!(accept("*/*"), Some((Form::Object, Encoding::Json)));
         assert_eq!(accept("text/html"), None);

@@ -39,7 +39,11 @@ pub(crate) struct Continue {
 impl Continue {
     pub(crate) fn new(revision: Option<Revision>, start: &str) -> Self {
         let rv = revision.and_then(|r| i64::try_from(r.get()).ok()).unwrap_or(-1);
-        Self { v: "meta.k8s.io/v1".into(), rv, start: start.into() }
+        Self {
+            v: "meta.k8s.io/v1".into(),
+            rv,
+            start: start.into(),
+        }
     }
 
     pub(crate) fn encode(&self) -> String {
@@ -49,7 +53,10 @@ impl Continue {
 
     fn decode(text: &str) -> Option<Self> {
         let token: Self = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).ok()?).ok()?;
-        let plain = token.v == "meta.k8s.io/v1" && !token.start.starts_with('/') && !token.start.split('/').any(|s| s == "..") && (token.rv == -1 || token.rv > 0);
+        let plain = token.v == "meta.k8s.io/v1"
+            && !token.start.starts_with('/')
+            && !token.start.split('/').any(|s| s == "..")
+            && (token.rv == -1 || token.rv > 0);
         plain.then_some(token)
     }
 }
@@ -73,13 +80,22 @@ pub(crate) struct ListOptions {
 impl ListOptions {
     pub(crate) fn parse(query: &Query, watch: bool) -> Answer<Self> {
         let refuse = |message: String| Box::new(Status::bad_request(message));
-        let labels = LabelSelector::parse(query.get("labelSelector").unwrap_or_default())
+        let labels =
+            LabelSelector::parse(query.get("labelSelector").unwrap_or_default()).map_err(|e| refuse(e.to_string()))?;
+        let fields =
+            FieldSelector::parse(query.get("fieldSelector").unwrap_or_default()).map_err(|e| refuse(format!("{e}")))?;
+        let version = query
+            .get("resourceVersion")
+            .map(str::parse::<Revision>)
+            .transpose()
             .map_err(|e| refuse(e.to_string()))?;
-        let fields = FieldSelector::parse(query.get("fieldSelector").unwrap_or_default()).map_err(|e| refuse(format!("{e}")))?;
-        let version = query.get("resourceVersion").map(str::parse::<Revision>).transpose().map_err(|e| refuse(e.to_string()))?;
         let go_on = query
             .get("continue")
-            .map(|text| Continue::decode(text).ok_or_else(|| refuse("continue key is not valid: it must be the value that a list answered".into())))
+            .map(|text| {
+                Continue::decode(text).ok_or_else(|| {
+                    refuse("continue key is not valid: it must be the value that a list answered".into())
+                })
+            })
             .transpose()?;
         let limit = query.number::<i64>("limit")?.unwrap_or(0);
         let limit = usize::try_from(limit).map_err(|_| refuse("limit must not be negative".into()))?;
@@ -93,13 +109,32 @@ impl ListOptions {
             (Some(Revision::ZERO), _) => At::Any,
             (Some(r), _) => At::NotOlderThan(r),
         };
-        let timeout = query.number::<u64>("timeoutSeconds")?.filter(|s| *s > 0).map(Duration::from_secs);
-        Ok(Self { labels, fields, at, limit, go_on, timeout, bookmarks: query.flag("allowWatchBookmarks"), initial_events, version })
+        let timeout = query
+            .number::<u64>("timeoutSeconds")?
+            .filter(|s| *s > 0)
+            .map(Duration::from_secs);
+        Ok(Self {
+            labels,
+            fields,
+            at,
+            limit,
+            go_on,
+            timeout,
+            bookmarks: query.flag("allowWatchBookmarks"),
+            initial_events,
+            version,
+        })
     }
 }
 
 /// The combinations that Kubernetes' ValidateListOptions refuses.
-fn check(watch: bool, version: Option<Revision>, matching: Option<&str>, go_on: Option<&Continue>, initial: Option<bool>) -> Answer<()> {
+fn check(
+    watch: bool,
+    version: Option<Revision>,
+    matching: Option<&str>,
+    go_on: Option<&Continue>,
+    initial: Option<bool>,
+) -> Answer<()> {
     let refuse = |field: &str, why: &str| Err(Box::new(Status::bad_request(format!("{field}: Forbidden: {why}"))));
     match (watch, matching) {
         (_, None | Some("NotOlderThan" | "Exact")) => {}
@@ -111,10 +146,16 @@ fn check(watch: bool, version: Option<Revision>, matching: Option<&str>, go_on: 
     }
     if watch {
         if initial.is_some() && matching != Some("NotOlderThan") {
-            return refuse("resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
+            return refuse(
+                "resourceVersionMatch",
+                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+            );
         }
         if initial.is_none() && matching.is_some() {
-            return refuse("resourceVersionMatch", "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided");
+            return refuse(
+                "resourceVersionMatch",
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            );
         }
         return Ok(());
     }
@@ -122,16 +163,27 @@ fn check(watch: bool, version: Option<Revision>, matching: Option<&str>, go_on: 
         return refuse("sendInitialEvents", "sendInitialEvents is forbidden for list");
     }
     if go_on.is_some() && version.is_some_and(|r| r != Revision::ZERO) {
-        return Err(Box::new(Status::bad_request("specifying resource version is not allowed when using continue")));
+        return Err(Box::new(Status::bad_request(
+            "specifying resource version is not allowed when using continue",
+        )));
     }
     if matching.is_some() && version.is_none() {
-        return refuse("resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided");
+        return refuse(
+            "resourceVersionMatch",
+            "resourceVersionMatch is forbidden unless resourceVersion is provided",
+        );
     }
     if matching.is_some() && go_on.is_some() {
-        return refuse("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided");
+        return refuse(
+            "resourceVersionMatch",
+            "resourceVersionMatch is forbidden when continue is provided",
+        );
     }
     if matching == Some("Exact") && version == Some(Revision::ZERO) {
-        return refuse("resourceVersionMatch", "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"");
+        return refuse(
+            "resourceVersionMatch",
+            "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
+        );
     }
     Ok(())
 }
@@ -141,7 +193,9 @@ mod tests {
     use super::*;
 
     fn at(query: &str) -> Result<At, String> {
-        ListOptions::parse(&Query::parse(query), query.contains("watch")).map(|o| o.at).map_err(|s| s.message)
+        ListOptions::parse(&Query::parse(query), query.contains("watch"))
+            .map(|o| o.at)
+            .map_err(|s| s.message)
     }
 
     #[test]
@@ -152,7 +206,10 @@ mod tests {
         assert_eq!(at("resourceVersion=0&limit=5"), Ok(At::Any));
         assert_eq!(at("resourceVersion=7"), Ok(At::NotOlderThan(Revision::new(7))));
         assert_eq!(at("resourceVersion=7&limit=5"), Ok(At::Exact(Revision::new(7))));
-        assert_eq!(at("resourceVersion=7&limit=5&resourceVersionMatch=NotOlderThan"), Ok(At::NotOlderThan(Revision::new(7))));
+        assert_eq!(
+            at("resourceVersion=7&limit=5&resourceVersionMatch=NotOlderThan"),
+            Ok(At::NotOlderThan(Revision::new(7)))
+        );
         let token = Continue::new(Some(Revision::new(3)), "ns/a").encode();
         for bad in [
             "resourceVersion=x",

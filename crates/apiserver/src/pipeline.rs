@@ -73,7 +73,9 @@ impl ApiServer {
         let received = self.inner.clock.now();
         let (head, body) = request.into_parts();
         let mut record = Record::default();
-        let answer = AssertUnwindSafe(self.inner.answer(&head, body, &peer, &mut record)).catch_unwind().await;
+        let answer = AssertUnwindSafe(self.inner.answer(&head, body, &peer, &mut record))
+            .catch_unwind()
+            .await;
         let answer = answer.unwrap_or_else(|panic| Err(panicked(&*panic)));
         let (mut response, error) = match answer {
             Ok(response) => (response, None),
@@ -82,18 +84,33 @@ impl ApiServer {
         let audit_id = uuid::Uuid::new_v4().to_string();
         finish_headers(&mut response, &record.notes, &audit_id);
         self.inner.count(&record, response.status().as_u16(), started.elapsed());
-        self.inner.audit(&head, &peer, &record, &audit_id, received, response.status().as_u16(), error.as_deref());
+        self.inner.audit(
+            &head,
+            &peer,
+            &record,
+            &audit_id,
+            received,
+            response.status().as_u16(),
+            error.as_deref(),
+        );
         response
     }
 
     /// A client of this server inside the process, under an identity of its own: the same pipeline, no TLS, no authentication.
     pub fn client_service(&self, user: UserInfo) -> InProcess {
-        InProcess { server: self.clone(), peer: Arc::new(Peer::Local(Arc::new(user))) }
+        InProcess {
+            server: self.clone(),
+            peer: Arc::new(Peer::Local(Arc::new(user))),
+        }
     }
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Box<Status> {
-    let what = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("unknown");
+    let what = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("unknown");
     tracing::error!(panic = what, "a request handler panicked");
     Status::internal("this request caused the server to panic; it has been logged").into()
 }
@@ -103,9 +120,21 @@ fn finish_headers(response: &mut Response, notes: &Notes, audit_id: &str) {
     if let Ok(id) = HeaderValue::from_str(audit_id) {
         headers.insert("audit-id", id);
     }
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-cache, private"));
     for warning in notes.take_warnings() {
-        let quoted: String = warning.chars().filter(|c| !c.is_control()).flat_map(|c| if matches!(c, '"' | '\\') { vec!['\\', c] } else { vec![c] }).collect();
+        let quoted: String = warning
+            .chars()
+            .filter(|c| !c.is_control())
+            .flat_map(|c| {
+                if matches!(c, '"' | '\\') {
+                    vec!['\\', c]
+                } else {
+                    vec![c]
+                }
+            })
+            .collect();
         if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
             headers.append(header::WARNING, value);
         }
@@ -113,7 +142,13 @@ fn finish_headers(response: &mut Response, notes: &Notes, audit_id: &str) {
 }
 
 impl Inner {
-    async fn answer<B>(self: &Arc<Self>, head: &http::request::Parts, body: B, peer: &Peer, record: &mut Record) -> Answer<Response>
+    async fn answer<B>(
+        self: &Arc<Self>,
+        head: &http::request::Parts,
+        body: B,
+        peer: &Peer,
+        record: &mut Record,
+    ) -> Answer<Response>
     where
         B: http_body::Body<Data: Buf> + Send + Unpin,
     {
@@ -122,10 +157,16 @@ impl Inner {
         record.info = Some(info.clone());
         let user = match peer {
             Peer::Local(user) => user.clone(),
-            Peer::Remote { certificate, .. } => self.authentication.authenticate(&head.headers, certificate.as_ref(), self.clock.now())?,
+            Peer::Remote { certificate, .. } => {
+                self.authentication
+                    .authenticate(&head.headers, certificate.as_ref(), self.clock.now())?
+            }
         };
         record.user = Some(user.clone());
-        let user = match self.authentication.impersonate(&head.headers, &user, &self.authorization)? {
+        let user = match self
+            .authentication
+            .impersonate(&head.headers, &user, &self.authorization)?
+        {
             Some(effective) => {
                 record.impersonator = Some(user);
                 Arc::new(effective)
@@ -141,33 +182,69 @@ impl Inner {
             }
         }
         if info.verb == "watch" {
-            return self.dispatch(&info, query, &head.headers, user, Bytes::new(), record.notes.clone()).await;
+            return self
+                .dispatch(&info, query, &head.headers, user, Bytes::new(), record.notes.clone())
+                .await;
         }
-        let _slot = self.in_flight.try_acquire().map_err(|_| Status::too_many_requests("Too many requests, please try again later.", 1))?;
+        let _slot = self
+            .in_flight
+            .try_acquire()
+            .map_err(|_| Status::too_many_requests("Too many requests, please try again later.", 1))?;
         self.metrics.in_flight.inc();
         let work = async {
             let body = read_body(body, &head.headers).await?;
-            self.dispatch(&info, query, &head.headers, user, body, record.notes.clone()).await
+            self.dispatch(&info, query, &head.headers, user, body, record.notes.clone())
+                .await
         };
         let answer = tokio::time::timeout(TIMEOUT, work).await;
         self.metrics.in_flight.dec();
-        answer.unwrap_or_else(|_| Err(Status::timeout(format_args!("request did not complete within {} s", TIMEOUT.as_secs()), 0).into()))
+        answer.unwrap_or_else(|_| {
+            Err(Status::timeout(
+                format_args!("request did not complete within {} s", TIMEOUT.as_secs()),
+                0,
+            )
+            .into())
+        })
     }
 
-    async fn dispatch(self: &Arc<Self>, info: &Arc<RequestInfo>, query: Query, headers: &HeaderMap, user: Arc<UserInfo>, body: Bytes, notes: Notes) -> Answer<Response> {
-        let Some(path) = &info.resource else { return documents::answer(self, info, headers, &query).await };
+    async fn dispatch(
+        self: &Arc<Self>,
+        info: &Arc<RequestInfo>,
+        query: Query,
+        headers: &HeaderMap,
+        user: Arc<UserInfo>,
+        body: Bytes,
+        notes: Notes,
+    ) -> Answer<Response> {
+        let Some(path) = &info.resource else {
+            return documents::answer(self, info, headers, &query).await;
+        };
         let served = self.served(path).await?;
         if let Some(warning) = &served.version().deprecation {
             notes.warn(warning.clone());
         }
-        let cx = Context { server: self.clone(), info: info.clone(), path: path.clone(), query, headers: headers.clone(), user, served, notes };
+        let cx = Context {
+            server: self.clone(),
+            info: info.clone(),
+            path: path.clone(),
+            query,
+            headers: headers.clone(),
+            user,
+            served,
+            notes,
+        };
         check_scope(&cx)?;
         dispatch(cx, body).await
     }
 
     /// The kind that the path names. A kind that this server has not heard of yet may have been made a moment ago.
     async fn served(&self, path: &ResourcePath) -> Answer<Served> {
-        let find = || self.kinds.current().served(&path.group, &path.version, &path.resource).cloned();
+        let find = || {
+            self.kinds
+                .current()
+                .served(&path.group, &path.version, &path.resource)
+                .cloned()
+        };
         if let Some(found) = find() {
             return Ok(found);
         }
@@ -192,10 +269,26 @@ impl Inner {
         self.metrics.answered(labels, took);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the record of a request is made of what only its end knows")]
-    fn audit(&self, head: &http::request::Parts, peer: &Peer, record: &Record, id: &str, received: jiff::Timestamp, code: u16, error: Option<&Status>) {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the record of a request is made of what only its end knows"
+    )]
+    fn audit(
+        &self,
+        head: &http::request::Parts,
+        peer: &Peer,
+        record: &Record,
+        id: &str,
+        received: jiff::Timestamp,
+        code: u16,
+        error: Option<&Status>,
+    ) {
         let Some(log) = &self.audit else { return };
-        let unread = Arc::new(RequestInfo { verb: "", path: head.uri.path().to_owned(), resource: None });
+        let unread = Arc::new(RequestInfo {
+            verb: "",
+            path: head.uri.path().to_owned(),
+            resource: None,
+        });
         let info = record.info.as_ref().unwrap_or(&unread);
         let nobody = UserInfo::default();
         let user = record.user.as_deref().unwrap_or(&nobody);
@@ -208,7 +301,11 @@ impl Inner {
             impersonator: record.impersonator.as_deref(),
             request_uri: uri,
             source_ips: &addresses,
-            user_agent: head.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default(),
+            user_agent: head
+                .headers
+                .get(header::USER_AGENT)
+                .and_then(|v| v.to_str().ok())
+                .unwrap_or_default(),
             now: self.clock.now(),
             error,
             decision: record.decision.as_ref(),
@@ -224,9 +321,17 @@ fn check_scope(cx: &Context) -> Answer<()> {
     let namespaced = cx.definition().scope == setpoint_definition::Scope::Namespaced;
     let in_namespace = !cx.path.namespace.is_empty();
     let is_namespaces = cx.definition().group.is_empty() && &*cx.definition().plural == "namespaces";
-    let misplaced = if namespaced { !in_namespace && !cx.path.name.is_empty() && !matches!(cx.info.verb, "list" | "watch" | "deletecollection") } else { in_namespace && !is_namespaces };
+    let misplaced = if namespaced {
+        !in_namespace && !cx.path.name.is_empty() && !matches!(cx.info.verb, "list" | "watch" | "deletecollection")
+    } else {
+        in_namespace && !is_namespaces
+    };
     let homeless = namespaced && !in_namespace && cx.info.verb == "create";
-    if misplaced || homeless { Err(Status::no_such_path().into()) } else { Ok(()) }
+    if misplaced || homeless {
+        Err(Status::no_such_path().into())
+    } else {
+        Ok(())
+    }
 }
 
 async fn dispatch(mut cx: Context, body: Bytes) -> Answer<Response> {
@@ -241,8 +346,12 @@ async fn dispatch(mut cx: Context, body: Bytes) -> Answer<Response> {
     let target = match &*subresource {
         "" => Target::Main,
         "scale" if cx.version().scale.is_some() => return handlers::scale::scale(&cx, &body).await,
-        "finalize" if cx.info.verb == "update" && &*definition.plural == "namespaces" => return handlers::update::finalize_namespace(&cx, &body).await,
-        "token" if cx.info.verb == "create" && &*definition.plural == "serviceaccounts" => return handlers::token::create(&cx, &body).await,
+        "finalize" if cx.info.verb == "update" && &*definition.plural == "namespaces" => {
+            return handlers::update::finalize_namespace(&cx, &body).await;
+        }
+        "token" if cx.info.verb == "create" && &*definition.plural == "serviceaccounts" => {
+            return handlers::token::create(&cx, &body).await;
+        }
         part if cx.version().part(part).is_some() => Target::Part(part.to_owned()),
         _ => return Err(Status::no_such_path().into()),
     };
@@ -252,11 +361,17 @@ async fn dispatch(mut cx: Context, body: Bytes) -> Answer<Response> {
         "get" if serves(Verb::Get) => handlers::get::get(&cx).await,
         "list" if main && serves(Verb::List) => handlers::list::list(&cx).await,
         "watch" if main && serves(Verb::Watch) => handlers::watch::watch(Arc::new(cx)).await,
-        "create" if main && cx.path.name.is_empty() && serves(Verb::Create) => handlers::create::create(&cx, &body).await,
-        "update" if !cx.path.name.is_empty() && serves(Verb::Update) => handlers::update::update(&cx, &target, &body).await,
+        "create" if main && cx.path.name.is_empty() && serves(Verb::Create) => {
+            handlers::create::create(&cx, &body).await
+        }
+        "update" if !cx.path.name.is_empty() && serves(Verb::Update) => {
+            handlers::update::update(&cx, &target, &body).await
+        }
         "patch" if !cx.path.name.is_empty() && serves(Verb::Patch) => handlers::patch::patch(&cx, &target, &body).await,
         "delete" if main && serves(Verb::Delete) => handlers::delete::delete(&mut cx, &body).await,
-        "deletecollection" if main && serves(Verb::DeleteCollection) => handlers::delete::delete_collection(&mut cx, &body).await,
+        "deletecollection" if main && serves(Verb::DeleteCollection) => {
+            handlers::delete::delete_collection(&mut cx, &body).await
+        }
         _ => Err(Status::method_not_allowed().into()),
     }
 }
@@ -267,14 +382,24 @@ where
     B: http_body::Body<Data: Buf> + Send + Unpin,
 {
     let too_large = || Box::new(Status::request_entity_too_large(format_args!("limit is {BODY_LIMIT}")));
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.parse::<usize>().ok());
     if headers.get(header::CONTENT_ENCODING).is_some_and(|v| v != "identity") {
-        return Err(Status::new(415, setpoint_meta::status::Reason::UnsupportedMediaType, "compressed request bodies are not accepted").into());
+        return Err(Status::new(
+            415,
+            setpoint_meta::status::Reason::UnsupportedMediaType,
+            "compressed request bodies are not accepted",
+        )
+        .into());
     }
     let mut out = Vec::with_capacity(announced.unwrap_or(0).min(BODY_LIMIT));
     let mut discarded = 0;
     while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { return Err(Status::bad_request("the request body could not be read").into()) };
+        let Ok(frame) = frame else {
+            return Err(Status::bad_request("the request body could not be read").into());
+        };
         let Ok(mut data) = frame.into_data() else { continue };
         if discarded > 0 || out.len() + data.remaining() > BODY_LIMIT {
             // a client that is still sending would see a broken connection instead of the answer: hear it out, within bounds
@@ -291,7 +416,11 @@ where
             data.advance(taken);
         }
     }
-    if discarded > 0 { Err(too_large()) } else { Ok(out.into()) }
+    if discarded > 0 {
+        Err(too_large())
+    } else {
+        Ok(out.into())
+    }
 }
 
 /// A client inside the process: a tower service over [`ApiServer`], as `kube::Client` takes it.

@@ -42,35 +42,61 @@ impl RequestInfo {
     /// Reads a request line. Paths that would mean something else to another reader (`//`, `.`, `..`, an encoded slash) are refused.
     pub fn new(method: &Method, path: &str, query: &Query) -> Answer<Self> {
         let segments = segments(path)?;
-        let decoded = if segments.is_empty() { "/".to_owned() } else { format!("/{}{}", segments.join("/"), if path.ends_with('/') { "/" } else { "" }) };
-        let plain = Self { verb: method_verb(method), path: decoded, resource: None };
+        let decoded = if segments.is_empty() {
+            "/".to_owned()
+        } else {
+            format!("/{}{}", segments.join("/"), if path.ends_with('/') { "/" } else { "" })
+        };
+        let plain = Self {
+            verb: method_verb(method),
+            path: decoded,
+            resource: None,
+        };
         let (group, version, rest) = match segments.iter().map(|s| &**s).collect::<Vec<_>>()[..] {
             ["api", version, ref rest @ ..] if !rest.is_empty() => ("", version, rest.to_vec()),
             ["apis", group, version, ref rest @ ..] if !rest.is_empty() => (group, version, rest.to_vec()),
             _ => return Ok(plain),
         };
-        let Some(mut resource) = resource_path(&rest) else { return Ok(plain) };
+        let Some(mut resource) = resource_path(&rest) else {
+            return Ok(plain);
+        };
         resource.group = group.to_owned();
         resource.version = version.to_owned();
         let verb = resource_verb(method, &resource, query);
         if resource.name.is_empty() && matches!(verb, "list" | "watch" | "deletecollection") {
             resource.name = single_name(query).unwrap_or_default();
         }
-        Ok(Self { verb, resource: Some(resource), ..plain })
+        Ok(Self {
+            verb,
+            resource: Some(resource),
+            ..plain
+        })
     }
 }
 
 /// A collection request that a field selector narrows to one name is authorized for that name (RequestInfoFactory does the same).
 fn single_name(query: &Query) -> Option<String> {
-    query.get("fieldSelector")?.split(',').find_map(|r| r.strip_prefix("metadata.name=")).map(|n| n.trim_start_matches('=').to_owned())
+    query
+        .get("fieldSelector")?
+        .split(',')
+        .find_map(|r| r.strip_prefix("metadata.name="))
+        .map(|n| n.trim_start_matches('=').to_owned())
 }
 
 fn segments(path: &str) -> Result<Vec<Cow<'_, str>>, Box<Status>> {
-    let refused = || Box::new(Status::bad_request(format!("the path {path:?} is not in its plain form: it may not hold empty, \".\" or \"..\" segments or encoded slashes")));
+    let refused = || {
+        Box::new(Status::bad_request(format!(
+            "the path {path:?} is not in its plain form: it may not hold empty, \".\" or \"..\" segments or encoded slashes"
+        )))
+    };
     let trimmed = path.strip_prefix('/').ok_or_else(refused)?;
     let trimmed = trimmed.strip_suffix('/').unwrap_or(trimmed);
     if trimmed.is_empty() {
-        return if path.len() <= 1 { Ok(Vec::new()) } else { Err(refused()) };
+        return if path.len() <= 1 {
+            Ok(Vec::new())
+        } else {
+            Err(refused())
+        };
     }
     trimmed
         .split('/')
@@ -138,17 +164,28 @@ pub struct Query(Vec<(String, String)>);
 impl Query {
     /// Decodes `a=b&c=d`.
     pub fn parse(query: &str) -> Self {
-        let decode = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
-        let pairs = query.split('&').filter(|p| !p.is_empty()).map(|pair| match pair.split_once('=') {
-            Some((k, v)) => (decode(k), decode(v)),
-            None => (decode(pair), String::new()),
-        });
+        let decode = |text: &str| {
+            percent_decode_str(&text.replace('+', " "))
+                .decode_utf8_lossy()
+                .into_owned()
+        };
+        let pairs = query
+            .split('&')
+            .filter(|p| !p.is_empty())
+            .map(|pair| match pair.split_once('=') {
+                Some((k, v)) => (decode(k), decode(v)),
+                None => (decode(pair), String::new()),
+            });
         Self(pairs.collect())
     }
 
     /// The first value of a parameter, if it is there and not empty.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(k, _)| k == name).map(|(_, v)| &**v).filter(|v| !v.is_empty())
+        self.0
+            .iter()
+            .find(|(k, _)| k == name)
+            .map(|(_, v)| &**v)
+            .filter(|v| !v.is_empty())
     }
 
     /// Adds a parameter that came by another way (an option in the body).
@@ -163,13 +200,22 @@ impl Query {
 
     /// A boolean parameter as Kubernetes converts it: absent, `false` and `0` are false, anything else is true.
     pub fn flag(&self, name: &str) -> bool {
-        self.0.iter().find(|(k, _)| k == name).is_some_and(|(_, v)| !matches!(&*v.to_ascii_lowercase(), "false" | "0"))
+        self.0
+            .iter()
+            .find(|(k, _)| k == name)
+            .is_some_and(|(_, v)| !matches!(&*v.to_ascii_lowercase(), "false" | "0"))
     }
 
     /// A parameter that must be a number.
     pub fn number<T: std::str::FromStr>(&self, name: &str) -> Answer<Option<T>> {
         self.get(name)
-            .map(|v| v.parse().map_err(|_| Box::new(Status::bad_request(format!("invalid value {v:?} for parameter {name:?}: it must be a number")))))
+            .map(|v| {
+                v.parse().map_err(|_| {
+                    Box::new(Status::bad_request(format!(
+                        "invalid value {v:?} for parameter {name:?}: it must be a number"
+                    )))
+                })
+            })
             .transpose()
     }
 }
@@ -185,9 +231,20 @@ mod tests {
 
     fn line(method: Method, uri: &str) -> String {
         match read(method, uri) {
-            Ok(RequestInfo { verb, path, resource: None }) => format!("{verb} {path}"),
-            Ok(RequestInfo { verb, resource: Some(r), .. }) => {
-                format!("{verb} g={} v={} ns={} r={} n={} s={}", r.group, r.version, r.namespace, r.resource, r.name, r.subresource)
+            Ok(RequestInfo {
+                verb,
+                path,
+                resource: None,
+            }) => format!("{verb} {path}"),
+            Ok(RequestInfo {
+                verb,
+                resource: Some(r),
+                ..
+            }) => {
+                format!(
+                    "{verb} g={} v={} ns={} r={} n={} s={}",
+                    r.group, r.version, r.namespace, r.resource, r.name, r.subresource
+                )
             }
             Err(status) => format!("{}", status.code),
         }
@@ -202,19 +259,49 @@ mod tests {
         assert_eq!(get("/apis/apps/v1/"), "get /apis/apps/v1/");
         assert_eq!(get("/api/v1/namespaces"), "list g= v=v1 ns= r=namespaces n= s=");
         assert_eq!(get("/api/v1/namespaces/a"), "get g= v=v1 ns=a r=namespaces n=a s=");
-        assert_eq!(get("/api/v1/namespaces/a/status"), "get g= v=v1 ns=a r=namespaces n=a s=status");
-        assert_eq!(get("/api/v1/namespaces/a/secrets?watch=1"), "watch g= v=v1 ns=a r=secrets n= s=");
-        assert_eq!(get("/api/v1/namespaces/a/secrets/b?watch=0"), "get g= v=v1 ns=a r=secrets n=b s=");
-        assert_eq!(get("/apis/x.y/v1/namespaces/a/ks/b/scale"), "get g=x.y v=v1 ns=a r=ks n=b s=scale");
+        assert_eq!(
+            get("/api/v1/namespaces/a/status"),
+            "get g= v=v1 ns=a r=namespaces n=a s=status"
+        );
+        assert_eq!(
+            get("/api/v1/namespaces/a/secrets?watch=1"),
+            "watch g= v=v1 ns=a r=secrets n= s="
+        );
+        assert_eq!(
+            get("/api/v1/namespaces/a/secrets/b?watch=0"),
+            "get g= v=v1 ns=a r=secrets n=b s="
+        );
+        assert_eq!(
+            get("/apis/x.y/v1/namespaces/a/ks/b/scale"),
+            "get g=x.y v=v1 ns=a r=ks n=b s=scale"
+        );
         assert_eq!(get("/apis/x.y/v1/ks/b/status"), "get g=x.y v=v1 ns= r=ks n=b s=status");
-        assert_eq!(get("/api/v1/secrets?fieldSelector=metadata.name%3Da"), "list g= v=v1 ns= r=secrets n=a s=");
-        assert_eq!(line(Method::DELETE, "/api/v1/namespaces/a/secrets"), "deletecollection g= v=v1 ns=a r=secrets n= s=");
-        assert_eq!(line(Method::POST, "/api/v1/namespaces/a/secrets"), "create g= v=v1 ns=a r=secrets n= s=");
+        assert_eq!(
+            get("/api/v1/secrets?fieldSelector=metadata.name%3Da"),
+            "list g= v=v1 ns= r=secrets n=a s="
+        );
+        assert_eq!(
+            line(Method::DELETE, "/api/v1/namespaces/a/secrets"),
+            "deletecollection g= v=v1 ns=a r=secrets n= s="
+        );
+        assert_eq!(
+            line(Method::POST, "/api/v1/namespaces/a/secrets"),
+            "create g= v=v1 ns=a r=secrets n= s="
+        );
     }
 
     #[test]
     fn path_tricks_are_refused() {
-        for path in ["//", "/api//v1/secrets", "/api/v1/../v1", "/api/v1/namespaces/a/secrets/..", "/api/v1/namespaces/a%2fb/secrets", "/a/%2e%2e/b", "x", "/%ff"] {
+        for path in [
+            "//",
+            "/api//v1/secrets",
+            "/api/v1/../v1",
+            "/api/v1/namespaces/a/secrets/..",
+            "/api/v1/namespaces/a%2fb/secrets",
+            "/a/%2e%2e/b",
+            "x",
+            "/%ff",
+        ] {
             assert_eq!(line(Method::GET, path), "400", "{path}");
         }
     }

@@ -25,7 +25,9 @@ const CHUNK: usize = 128 << 10;
 pub(crate) fn with_type(code: StatusCode, content_type: &'static str, body: impl Into<ResponseBody>) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() = code;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
@@ -41,7 +43,9 @@ pub(crate) fn status(status: &Status) -> Response {
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = value(code, &status.to_json());
     if let Some(seconds) = status.retry_after_seconds() {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }
@@ -59,14 +63,21 @@ pub(crate) fn encoded(code: StatusCode, negotiated: Negotiated, value: &Value) -
             out.push(b'\n');
             out
         }
-        Encoding::Yaml => serde_saphyr::to_string(value).map_err(|e| Status::internal(format_args!("the answer cannot be written as YAML: {e}")))?.into_bytes(),
+        Encoding::Yaml => serde_saphyr::to_string(value)
+            .map_err(|e| Status::internal(format_args!("the answer cannot be written as YAML: {e}")))?
+            .into_bytes(),
     };
     Ok(with_type(code, negotiated.content_type(), body))
 }
 
 /// One object.
 pub(crate) fn object(cx: &Context, code: StatusCode, negotiated: Negotiated, object: &Object) -> Answer<Response> {
-    if negotiated == (Negotiated { form: Form::Object, encoding: Encoding::Json }) {
+    if negotiated
+        == (Negotiated {
+            form: Form::Object,
+            encoding: Encoding::Json,
+        })
+    {
         let mut out = Vec::with_capacity(object.json_len());
         write(cx, object, &mut out);
         return Ok(with_type(code, "application/json", out));
@@ -110,8 +121,18 @@ impl ListMeta {
 }
 
 /// A list.
-pub(crate) fn list(cx: &Context, negotiated: Negotiated, meta: &ListMeta, objects: Vec<Arc<Object>>) -> Answer<Response> {
-    if negotiated == (Negotiated { form: Form::Object, encoding: Encoding::Json }) {
+pub(crate) fn list(
+    cx: &Context,
+    negotiated: Negotiated,
+    meta: &ListMeta,
+    objects: Vec<Arc<Object>>,
+) -> Answer<Response> {
+    if negotiated
+        == (Negotiated {
+            form: Form::Object,
+            encoding: Encoding::Json,
+        })
+    {
         return Ok(stream_list(cx, meta, objects));
     }
     let trees: Vec<Value> = objects.iter().map(|o| parse(cx, o)).collect();
@@ -139,7 +160,11 @@ pub(crate) fn render<'a>(cx: &Context, objects: impl Iterator<Item = &'a Value>)
         Some("Object") => table::IncludeObject::Object,
         _ => table::IncludeObject::Metadata,
     };
-    let options = table::Options { include_object: include, now: jiff::Timestamp::now(), no_headers: false };
+    let options = table::Options {
+        include_object: include,
+        now: jiff::Timestamp::now(),
+        no_headers: false,
+    };
     table::render(cx.definition(), cx.version(), objects, &options)
 }
 
@@ -153,7 +178,13 @@ fn stream_list(cx: &Context, meta: &ListMeta, objects: Vec<Arc<Object>>) -> Resp
     head.extend_from_slice(b",\"metadata\":");
     encode::json(&mut head, &meta.to_json());
     head.extend_from_slice(b",\"items\":[");
-    let mut pages = ListPages { objects: objects.into_iter(), out: head, served: cx.served.clone(), first: true, done: false };
+    let mut pages = ListPages {
+        objects: objects.into_iter(),
+        out: head,
+        served: cx.served.clone(),
+        first: true,
+        done: false,
+    };
     let first = pages.next().unwrap_or_default();
     if pages.done {
         return with_type(StatusCode::OK, "application/json", first);

@@ -38,12 +38,19 @@ pub enum ServeError {
 }
 
 /// Serves `listener` until `shutdown`, then drains.
-pub async fn serve(server: ApiServer, listener: TcpListener, pki: Arc<Pki>, shutdown: Shutdown) -> Result<(), ServeError> {
+pub async fn serve(
+    server: ApiServer,
+    listener: TcpListener,
+    pki: Arc<Pki>,
+    shutdown: Shutdown,
+) -> Result<(), ServeError> {
     let acceptor = TlsAcceptor::from(pki.server_config()?);
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     let tracker = TaskTracker::new();
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else { break };
+        let Ok(slot) = slots.clone().acquire_owned().await else {
+            break;
+        };
         let (socket, address) = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
@@ -60,18 +67,28 @@ pub async fn serve(server: ApiServer, listener: TcpListener, pki: Arc<Pki>, shut
         tracker.spawn(async move {
             let _slot = slot;
             let _ = socket.set_nodelay(true);
-            let Ok(Ok(tls)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(socket)).await else { return };
+            let Ok(Ok(tls)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(socket)).await else {
+                return;
+            };
             connection(server, tls, address, shutdown).await;
         });
     }
     tracker.close();
     if tokio::time::timeout(DRAIN, tracker.wait()).await.is_err() {
-        tracing::warn!(open = tracker.len(), "connections were still open when the drain time was over");
+        tracing::warn!(
+            open = tracker.len(),
+            "connections were still open when the drain time was over"
+        );
     }
     Ok(())
 }
 
-async fn connection(server: ApiServer, tls: tokio_rustls::server::TlsStream<tokio::net::TcpStream>, address: SocketAddr, shutdown: Shutdown) {
+async fn connection(
+    server: ApiServer,
+    tls: tokio_rustls::server::TlsStream<tokio::net::TcpStream>,
+    address: SocketAddr,
+    shutdown: Shutdown,
+) {
     let certificate = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let certificate = certificate.map(|der| PeerIdentity::from_der(der));
     let peer = Arc::new(Peer::Remote { address, certificate });
@@ -80,7 +97,11 @@ async fn connection(server: ApiServer, tls: tokio_rustls::server::TlsStream<toki
         async move { Ok::<_, std::convert::Infallible>(server.handle(request, peer).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER).max_buf_size(64 << 10);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER)
+        .max_buf_size(64 << 10);
     builder
         .http2()
         .timer(TokioTimer::new())

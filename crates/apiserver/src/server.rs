@@ -16,8 +16,12 @@ use setpoint_store::{Key, Op, Precondition, Store, StoreError, Txn};
 use tokio::sync::Semaphore;
 
 use crate::{
-    Metrics, Shutdown, authenticate::Authentication, authorize::{self, Authorization}, admission::Quotas,
-    catalog::{Kinds, Served}, encode, strategy,
+    Metrics, Shutdown,
+    admission::Quotas,
+    authenticate::Authentication,
+    authorize::{self, Authorization},
+    catalog::{Kinds, Served},
+    encode, strategy,
 };
 
 /// Requests handled at a time, watches not counted: Kubernetes' defaults for reads (400) and writes (200) together.
@@ -172,8 +176,11 @@ impl Builder {
     pub async fn start(self) -> Result<ApiServer, StartError> {
         let mut definitions: Vec<Arc<ResourceDefinition>> = builtin::all().into_iter().map(Arc::new).collect();
         for manifest in &self.manifests {
-            let definition = ResourceDefinition::from_crd(manifest, Origin::Setpoint)
-                .map_err(|errors| StartError::Definition { name: object::name(manifest).to_owned(), errors })?;
+            let definition =
+                ResourceDefinition::from_crd(manifest, Origin::Setpoint).map_err(|errors| StartError::Definition {
+                    name: object::name(manifest).to_owned(),
+                    errors,
+                })?;
             definitions.push(Arc::new(definition));
         }
         let kinds = Arc::new(Kinds::new(definitions));
@@ -211,9 +218,16 @@ impl Builder {
         for object in &self.bootstrap {
             let name = object::name(object).to_owned();
             let invalid = || StartError::Bootstrap(format!("{} {name}", object::kind(object)));
-            let gvk = setpoint_meta::Gvk::parse(object::api_version(object), object::kind(object)).map_err(|_| invalid())?;
-            let definition = catalog.definitions().iter().find(|d| *d.group == *gvk.group && *d.kind == *gvk.kind).ok_or_else(invalid)?;
-            let served: &Served = catalog.served(&gvk.group, &gvk.version, &definition.plural).ok_or_else(invalid)?;
+            let gvk =
+                setpoint_meta::Gvk::parse(object::api_version(object), object::kind(object)).map_err(|_| invalid())?;
+            let definition = catalog
+                .definitions()
+                .iter()
+                .find(|d| *d.group == *gvk.group && *d.kind == *gvk.kind)
+                .ok_or_else(invalid)?;
+            let served: &Served = catalog
+                .served(&gvk.group, &gvk.version, &definition.plural)
+                .ok_or_else(invalid)?;
             let key = Key::new(definition.key(object::namespace(object).unwrap_or_default(), &name));
             if self.store.get(&key, None).await?.is_some() || !keys.insert(key.clone()) {
                 continue;
@@ -221,7 +235,8 @@ impl Builder {
             let mut value = object.clone();
             let uid = uuid::Uuid::new_v4().to_string();
             strategy::prepare_create(served, &mut value, &uid, self.clock.now()).map_err(|_| invalid())?;
-            strategy::validate(served, &strategy::Target::Main, &value, None).map_err(|status| StartError::Bootstrap(status.message))?;
+            strategy::validate(served, &strategy::Target::Main, &value, None)
+                .map_err(|status| StartError::Bootstrap(status.message))?;
             txn.preconditions.push(Precondition::Absent(key.clone()));
             txn.ops.push(Op::Put(key, encode::stored(&value)));
         }

@@ -15,11 +15,7 @@ use setpoint_meta::{
     status::Status,
 };
 
-use crate::{
-    Answer,
-    catalog::Served,
-    kinds,
-};
+use crate::{Answer, catalog::Served, kinds};
 
 /// What of an object a request writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +27,14 @@ pub(crate) enum Target {
 }
 
 /// Metadata that only the server writes. resourceVersion is not stored at all.
-const SYSTEM: [&str; 6] = ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink"];
+const SYSTEM: [&str; 6] = [
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "generation",
+    "selfLink",
+];
 
 /// Makes a decoded object into one that can be created. `uid` and `now` are the server's.
 pub(crate) fn prepare_create(served: &Served, value: &mut Value, uid: &str, now: Timestamp) -> Answer<()> {
@@ -74,7 +77,9 @@ pub(crate) fn prepare_update(served: &Served, target: &Target, old: &Value, new:
             set(new, part, written);
             let metadata = object::metadata_mut(new);
             metadata.remove("managedFields");
-            managed.into_iter().for_each(|m| drop(metadata.insert("managedFields".into(), m)));
+            managed
+                .into_iter()
+                .for_each(|m| drop(metadata.insert("managedFields".into(), m)));
         }
         Target::Main => {
             for part in &served.version().parts {
@@ -108,7 +113,10 @@ fn check_identity(definition: &ResourceDefinition, old: &Value, new: &Value) -> 
 }
 
 fn keep_system_metadata(old: &Value, new: &mut Value) {
-    let kept: Vec<(&str, Option<Value>)> = SYSTEM.iter().map(|key| (*key, old["metadata"].get(*key).cloned())).collect();
+    let kept: Vec<(&str, Option<Value>)> = SYSTEM
+        .iter()
+        .map(|key| (*key, old["metadata"].get(*key).cloned()))
+        .collect();
     let metadata = object::metadata_mut(new);
     for (key, value) in kept {
         match value {
@@ -121,8 +129,15 @@ fn keep_system_metadata(old: &Value, new: &mut Value) {
 /// Whether anything outside metadata and parts differs.
 fn spec_differs(served: &Served, old: &Value, new: &Value) -> bool {
     let outside = |value: &Value| -> Vec<(String, Value)> {
-        let skip = |key: &str| matches!(key, "metadata" | "apiVersion" | "kind") || served.version().part(key).is_some();
-        value.as_object().into_iter().flatten().filter(|(k, v)| !skip(k) && !v.is_null()).map(|(k, v)| (k.clone(), v.clone())).collect()
+        let skip =
+            |key: &str| matches!(key, "metadata" | "apiVersion" | "kind") || served.version().part(key).is_some();
+        value
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(k, v)| !skip(k) && !v.is_null())
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect()
     };
     outside(old) != outside(new)
 }
@@ -131,7 +146,12 @@ fn spec_differs(served: &Served, old: &Value, new: &Value) -> bool {
 fn dedupe_owners(metadata: &mut Map<String, Value>) {
     if let Some(Value::Array(owners)) = metadata.get_mut("ownerReferences") {
         let mut seen: Vec<Value> = Vec::with_capacity(owners.len());
-        owners.retain(|owner| !seen.contains(owner) && { seen.push(owner.clone()); true });
+        owners.retain(|owner| {
+            !seen.contains(owner) && {
+                seen.push(owner.clone());
+                true
+            }
+        });
     }
 }
 
@@ -166,10 +186,26 @@ pub(crate) fn validate(served: &Served, target: &Target, new: &Value, old: Optio
     {
         // Kubernetes decodes its own kinds into Go structs: a wrong type there is no invalid object but no object at all
         let (kind, version) = (&definition.kind, &served.version().name);
-        let wanted = error.detail.rsplit_once(" must be of type ").map_or("", |(_, rest)| rest.split(':').next().unwrap_or_default());
-        let found = error.bad_value.as_ref().and_then(Value::as_str).unwrap_or("value").replace("integer", "number").replace("boolean", "bool");
-        let why = format!("json: cannot unmarshal {found} into Go struct field {kind}.{} of type {wanted}", error.path);
-        return Err(Status::bad_request(format!("{kind} in version {:?} cannot be handled as a {kind}: {why}", &**version)).into());
+        let wanted = error
+            .detail
+            .rsplit_once(" must be of type ")
+            .map_or("", |(_, rest)| rest.split(':').next().unwrap_or_default());
+        let found = error
+            .bad_value
+            .as_ref()
+            .and_then(Value::as_str)
+            .unwrap_or("value")
+            .replace("integer", "number")
+            .replace("boolean", "bool");
+        let why = format!(
+            "json: cannot unmarshal {found} into Go struct field {kind}.{} of type {wanted}",
+            error.path
+        );
+        return Err(Status::bad_request(format!(
+            "{kind} in version {:?} cannot be handled as a {kind}: {why}",
+            &**version
+        ))
+        .into());
     }
     Err(Status::invalid(&definition.gvk(served.version()), object::name(new), errors).into())
 }
@@ -179,24 +215,43 @@ fn metadata(definition: &ResourceDefinition, new: &Value, old: Option<&Value>, e
     let path = Path::new("metadata");
     let name = object::name(new);
     if name.is_empty() {
-        errors.push(FieldError::required(path.child("name"), "name or generateName is required"));
+        errors.push(FieldError::required(
+            path.child("name"),
+            "name or generateName is required",
+        ));
     } else if old.is_none() {
         let problems = match definition.names {
             NameRule::Subdomain => names::dns1123_subdomain(name),
             NameRule::Label => names::dns1123_label(name),
             NameRule::PathSegment => names::path_segment(name),
         };
-        errors.extend(problems.into_iter().map(|p| FieldError::invalid(path.child("name"), name, p)));
+        errors.extend(
+            problems
+                .into_iter()
+                .map(|p| FieldError::invalid(path.child("name"), name, p)),
+        );
     }
     for (key, value) in object::labels(new).into_iter().flatten() {
         let at = path.child("labels");
-        errors.extend(names::qualified_name(key).into_iter().map(|p| FieldError::invalid(at.clone(), key.as_str(), p)));
+        errors.extend(
+            names::qualified_name(key)
+                .into_iter()
+                .map(|p| FieldError::invalid(at.clone(), key.as_str(), p)),
+        );
         let text = value.as_str().unwrap_or_default();
-        errors.extend(names::label_value(text).into_iter().map(|p| FieldError::invalid(at.clone(), text, p)));
+        errors.extend(
+            names::label_value(text)
+                .into_iter()
+                .map(|p| FieldError::invalid(at.clone(), text, p)),
+        );
     }
     annotations(new, &path, errors);
     for finalizer in object::finalizers(new) {
-        errors.extend(names::qualified_name(finalizer).into_iter().map(|p| FieldError::invalid(path.child("finalizers"), finalizer, p)));
+        errors.extend(
+            names::qualified_name(finalizer)
+                .into_iter()
+                .map(|p| FieldError::invalid(path.child("finalizers"), finalizer, p)),
+        );
     }
     owners(new, &path, errors);
     if let Some(old) = old.filter(|old| object::deletion_timestamp(old).is_some()) {
@@ -217,7 +272,11 @@ fn annotations(new: &Value, path: &Path, errors: &mut Vec<FieldError>) {
     let mut total = 0;
     for (key, value) in object::annotations(new).into_iter().flatten() {
         total += key.len() + value.as_str().map_or(0, str::len);
-        errors.extend(names::qualified_name(&key.to_lowercase()).into_iter().map(|p| FieldError::invalid(path.child("annotations"), key.as_str(), p)));
+        errors.extend(
+            names::qualified_name(&key.to_lowercase())
+                .into_iter()
+                .map(|p| FieldError::invalid(path.child("annotations"), key.as_str(), p)),
+        );
     }
     if total > LIMIT {
         errors.push(FieldError::too_long(path.child("annotations"), LIMIT));
@@ -228,7 +287,12 @@ fn owners(new: &Value, path: &Path, errors: &mut Vec<FieldError>) {
     let mut controllers = 0;
     for (index, owner) in object::owner_references(new).enumerate() {
         let at = path.child("ownerReferences").index(index);
-        for (field, text) in [("apiVersion", owner.api_version), ("kind", owner.kind), ("name", owner.name), ("uid", owner.uid)] {
+        for (field, text) in [
+            ("apiVersion", owner.api_version),
+            ("kind", owner.kind),
+            ("name", owner.name),
+            ("uid", owner.uid),
+        ] {
             if text.is_empty() {
                 errors.push(FieldError::invalid(at.child(field), text, "must not be empty"));
             }
@@ -236,7 +300,11 @@ fn owners(new: &Value, path: &Path, errors: &mut Vec<FieldError>) {
         controllers += usize::from(owner.controller);
     }
     if controllers > 1 {
-        errors.push(FieldError::invalid(path.child("ownerReferences"), Value::Null, "Only one reference can have Controller set to true"));
+        errors.push(FieldError::invalid(
+            path.child("ownerReferences"),
+            Value::Null,
+            "Only one reference can have Controller set to true",
+        ));
     }
 }
 
@@ -245,7 +313,9 @@ pub(crate) fn generate_name(value: &mut Value) -> bool {
     if !object::name(value).is_empty() {
         return false;
     }
-    let Some(name) = object::generate_name(value).map(names::generate_name) else { return false };
+    let Some(name) = object::generate_name(value).map(names::generate_name) else {
+        return false;
+    };
     object::metadata_mut(value).insert("name".into(), name.into());
     true
 }

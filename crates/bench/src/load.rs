@@ -38,12 +38,24 @@ pub(crate) struct Row {
 
 impl Row {
     pub(crate) fn value(name: &str, value: f64, unit: &'static str) -> Self {
-        Self { name: name.into(), value, unit, p50: None, p99: None }
+        Self {
+            name: name.into(),
+            value,
+            unit,
+            p50: None,
+            p99: None,
+        }
     }
 
     fn rate(name: &str, count: u64, took: Duration, times: &Histogram<u64>) -> Self {
         let at = |q: f64| Some(Duration::from_micros(times.value_at_quantile(q)));
-        Self { name: name.into(), value: count as f64 / took.as_secs_f64(), unit: "/s", p50: at(0.5), p99: at(0.99) }
+        Self {
+            name: name.into(),
+            value: count as f64 / took.as_secs_f64(),
+            unit: "/s",
+            p50: at(0.5),
+            p99: at(0.99),
+        }
     }
 }
 
@@ -51,20 +63,32 @@ impl Row {
 pub(crate) fn print(rows: &[Row], as_json: bool) {
     let ms = |d: Option<Duration>| d.map(|d| d.as_secs_f64() * 1000.0);
     if as_json {
-        let rows: Vec<Value> = rows.iter().map(|r| json!({"name": r.name, "value": r.value, "unit": r.unit, "p50Ms": ms(r.p50), "p99Ms": ms(r.p99)})).collect();
+        let rows: Vec<Value> = rows
+            .iter()
+            .map(|r| json!({"name": r.name, "value": r.value, "unit": r.unit, "p50Ms": ms(r.p50), "p99Ms": ms(r.p99)}))
+            .collect();
         println!("{}", json!(rows));
         return;
     }
     println!("{:<28} {:>12} {:<6} {:>10} {:>10}", "", "", "", "p50 ms", "p99 ms");
     for row in rows {
         let show = |d: Option<Duration>| ms(d).map(|m| format!("{m:.2}")).unwrap_or_default();
-        println!("{:<28} {:>12.1} {:<6} {:>10} {:>10}", row.name, row.value, row.unit, show(row.p50), show(row.p99));
+        println!(
+            "{:<28} {:>12.1} {:<6} {:>10} {:>10}",
+            row.name,
+            row.value,
+            row.unit,
+            show(row.p50),
+            show(row.p99)
+        );
     }
 }
 
 /// Runs every measurement.
 pub(crate) async fn run(arguments: &Arguments, target: &Target) -> Result<Vec<Row>> {
-    let bar = ProgressBar::new(5).with_style(ProgressStyle::with_template("{spinner} [{bar:30}] {msg}").unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let bar = ProgressBar::new(5).with_style(
+        ProgressStyle::with_template("{spinner} [{bar:30}] {msg}").unwrap_or_else(|_| ProgressStyle::default_bar()),
+    );
     bar.enable_steady_tick(Duration::from_millis(100));
     let mut connections = Vec::new();
     for _ in 0..arguments.connections.max(1) {
@@ -72,9 +96,15 @@ pub(crate) async fn run(arguments: &Arguments, target: &Target) -> Result<Vec<Ro
     }
     let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}).to_string();
     // it may be there from a run before
-    let _ = connections[0].call(Method::POST, "/api/v1/namespaces", body.into()).await;
+    let _ = connections[0]
+        .call(Method::POST, "/api/v1/namespaces", body.into())
+        .await;
     let mut rows = Vec::new();
-    let run = Run { arguments, connections, tag: stamp() };
+    let run = Run {
+        arguments,
+        connections,
+        tag: stamp(),
+    };
     bar.set_message("create");
     let (row, created) = run.create().await?;
     rows.push(row);
@@ -99,7 +129,9 @@ fn stamp() -> u64 {
 }
 
 fn micros() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_micros() as u64)
 }
 
 struct Run<'a> {
@@ -160,10 +192,16 @@ impl Run<'_> {
         let (count, took, times) = self
             .closed_loop(move |mut connection, index| async move {
                 let body = object(&format!("c{tag}-{index}"), size, "0");
-                connection.call(Method::POST, &collection(NAMESPACE), body).await.map(drop)
+                connection
+                    .call(Method::POST, &collection(NAMESPACE), body)
+                    .await
+                    .map(drop)
             })
             .await?;
-        Ok((Row::rate("create (durable)", count, took, &times), usize::try_from(count)?))
+        Ok((
+            Row::rate("create (durable)", count, took, &times),
+            usize::try_from(count)?,
+        ))
     }
 
     async fn get(&self, created: usize) -> Result<Row> {
@@ -183,7 +221,10 @@ impl Run<'_> {
             .closed_loop(move |mut connection, index| async move {
                 let name = format!("c{tag}-{}", index % created.max(1));
                 let body = object(&name, size, &index.to_string());
-                connection.call(Method::PUT, &format!("{}/{name}", collection(NAMESPACE)), body).await.map(drop)
+                connection
+                    .call(Method::PUT, &format!("{}/{name}", collection(NAMESPACE)), body)
+                    .await
+                    .map(drop)
             })
             .await?;
         Ok(Row::rate("update (durable)", count, took, &times))
@@ -201,7 +242,9 @@ impl Run<'_> {
             let answer = connection.call(Method::GET, &path, Bytes::new()).await?;
             times.record(sent.elapsed().as_micros() as u64)?;
             if lists == 0 {
-                objects = serde_json::from_slice::<Value>(&answer)?["items"].as_array().map_or(0, |i| i.len() as u64);
+                objects = serde_json::from_slice::<Value>(&answer)?["items"]
+                    .as_array()
+                    .map_or(0, |i| i.len() as u64);
             }
             lists += 1;
             bytes += answer.len() as u64;
@@ -209,8 +252,16 @@ impl Run<'_> {
         let took = begun.elapsed();
         let mut row = Row::rate(&format!("list of {objects}, objects"), lists * objects, took, &times);
         row.name = format!("list, {objects} objects each");
-        let rate = Row::value("list, bytes", bytes as f64 / took.as_secs_f64() / f64::from(1 << 20), "MiB/s");
-        let enough = if objects as usize >= LISTED { "" } else { " (fewer than 5,000)" };
+        let rate = Row::value(
+            "list, bytes",
+            bytes as f64 / took.as_secs_f64() / f64::from(1 << 20),
+            "MiB/s",
+        );
+        let enough = if objects as usize >= LISTED {
+            ""
+        } else {
+            " (fewer than 5,000)"
+        };
         row.name.push_str(enough);
         Ok(vec![row, rate])
     }
@@ -220,7 +271,11 @@ impl Run<'_> {
         let watchers = self.arguments.watchers;
         let mut connection = self.connections[0].clone();
         let name = self.name(0);
-        let list: Value = serde_json::from_slice(&connection.call(Method::GET, &format!("{}?limit=1", collection(NAMESPACE)), Bytes::new()).await?)?;
+        let list: Value = serde_json::from_slice(
+            &connection
+                .call(Method::GET, &format!("{}?limit=1", collection(NAMESPACE)), Bytes::new())
+                .await?,
+        )?;
         let version = list["metadata"]["resourceVersion"].as_str().unwrap_or("0").to_owned();
         let stop = Arc::new(AtomicBool::new(false));
         let times = Arc::new(Mutex::new(Histogram::<u64>::new(3)?));
@@ -234,12 +289,17 @@ impl Run<'_> {
             let mut connection = watching[watcher % watching.len()].clone();
             let path = format!("{}?watch=1&resourceVersion={version}", collection(NAMESPACE));
             let (stop, times, received) = (stop.clone(), times.clone(), received.clone());
-            let response = connection.send(Method::GET, &path, "application/json", Bytes::new()).await?;
+            let response = connection
+                .send(Method::GET, &path, "application/json", Bytes::new())
+                .await?;
             tasks.push(tokio::spawn(async move {
                 let mut body = response.into_body();
                 let mut own = Histogram::<u64>::new(3)?;
                 while !stop.load(Ordering::Relaxed) {
-                    let Ok(Some(Ok(frame))) = tokio::time::timeout(Duration::from_millis(200), body.frame()).await else { continue };
+                    let Ok(Some(Ok(frame))) = tokio::time::timeout(Duration::from_millis(200), body.frame()).await
+                    else {
+                        continue;
+                    };
                     let now = micros();
                     let Ok(data) = frame.into_data() else { continue };
                     for sent in stamps(&data) {
@@ -256,7 +316,9 @@ impl Run<'_> {
         while begun.elapsed() < Duration::from_secs(self.arguments.seconds) {
             ticks.tick().await;
             let body = object(&name, self.arguments.size, &format!("@{}@", micros()));
-            connection.call(Method::PUT, &format!("{}/{name}", collection(NAMESPACE)), body).await?;
+            connection
+                .call(Method::PUT, &format!("{}/{name}", collection(NAMESPACE)), body)
+                .await?;
         }
         let took = begun.elapsed();
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -265,7 +327,12 @@ impl Run<'_> {
             task.await??;
         }
         let histogram = times.lock().await.clone();
-        Ok(Row::rate(&format!("watch events, {watchers} watchers"), received.load(Ordering::Relaxed), took, &histogram))
+        Ok(Row::rate(
+            &format!("watch events, {watchers} watchers"),
+            received.load(Ordering::Relaxed),
+            took,
+            &histogram,
+        ))
     }
 }
 

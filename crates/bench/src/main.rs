@@ -55,11 +55,18 @@ async fn run(arguments: &Arguments) -> Result<()> {
         None => Some(server::Started::start(&arguments.binary).await?),
     };
     if let Some(server) = &started {
-        rows.push(load::Row::value("exec to ready", server.ready.as_secs_f64() * 1000.0, "ms"));
+        rows.push(load::Row::value(
+            "exec to ready",
+            server.ready.as_secs_f64() * 1000.0,
+            "ms",
+        ));
         tokio::time::sleep(Duration::from_secs(1)).await;
         rows.push(load::Row::value("idle RSS", server.rss_mib(), "MiB"));
     }
-    let kubeconfig = arguments.kubeconfig.clone().or_else(|| started.as_ref().map(|s| s.kubeconfig.clone()));
+    let kubeconfig = arguments
+        .kubeconfig
+        .clone()
+        .or_else(|| started.as_ref().map(|s| s.kubeconfig.clone()));
     let target = client::Target::read(&kubeconfig.unwrap_or_default())?;
     rows.extend(load::run(arguments, &target).await?);
     if let Some(server) = started {

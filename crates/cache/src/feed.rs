@@ -1,10 +1,6 @@
 //! [`Cache`]: fed by one watch of the whole store.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use parking_lot::RwLock;
@@ -72,7 +68,9 @@ impl Cache {
             for (key, versioned) in &page.items {
                 cache.load(key, versioned);
             }
-            let Some((last, _)) = page.items.last().filter(|_| page.more) else { break };
+            let Some((last, _)) = page.items.last().filter(|_| page.more) else {
+                break;
+            };
             page = store.list(ROOT, Some(start), Some(last), PAGE).await?;
         }
         cache.shared.announce_initial();
@@ -124,7 +122,10 @@ impl Cache {
         let reached = tokio::time::timeout(timeout, progress.wait_for(|r| *r >= revision)).await;
         match reached {
             Ok(Ok(r)) => Ok(*r),
-            _ => Err(CacheError::Behind { asked: revision, current: self.revision() }),
+            _ => Err(CacheError::Behind {
+                asked: revision,
+                current: self.revision(),
+            }),
         }
     }
 }
@@ -134,13 +135,23 @@ impl Shared {
         if let Some(found) = self.resources.read().get(prefix) {
             return found.clone();
         }
-        self.resources.write().entry(prefix.into()).or_insert_with(|| Arc::new(ResourceCache::new(self.start))).clone()
+        self.resources
+            .write()
+            .entry(prefix.into())
+            .or_insert_with(|| Arc::new(ResourceCache::new(self.start)))
+            .clone()
     }
 
     fn announce_initial(&self) {
         for (prefix, hook) in &self.hooks {
-            let objects = self.resource(prefix).snapshot(prefix, None, 0, self.start, |_| true).objects;
-            let events: Vec<_> = objects.into_iter().map(|o| Arc::new(Event::new(crate::Change::Added, o, None))).collect();
+            let objects = self
+                .resource(prefix)
+                .snapshot(prefix, None, 0, self.start, |_| true)
+                .objects;
+            let events: Vec<_> = objects
+                .into_iter()
+                .map(|o| Arc::new(Event::new(crate::Change::Added, o, None)))
+                .collect();
             hook(&events);
         }
     }
@@ -163,7 +174,12 @@ impl Shared {
         // almost every commit touches one resource; keep their order for the rest
         let mut by_resource: Vec<(Box<str>, Changes)> = Vec::with_capacity(1);
         for event in commit {
-            let object = match event.current.as_ref().map(|v| Object::new(event.key.clone(), v)).transpose() {
+            let object = match event
+                .current
+                .as_ref()
+                .map(|v| Object::new(event.key.clone(), v))
+                .transpose()
+            {
                 Ok(object) => object,
                 Err(error) => {
                     tracing::error!(%error, "an unreadable object in the store is not served");
@@ -211,7 +227,12 @@ async fn follow(shared: std::sync::Weak<Shared>, mut stream: setpoint_store::Wat
         match item {
             Some(Ok(WatchItem::Events(events))) => shared.apply(events),
             Some(Ok(WatchItem::Progress(revision))) => {
-                shared.progress.send_if_modified(|seen| revision > *seen && { *seen = revision; true });
+                shared.progress.send_if_modified(|seen| {
+                    revision > *seen && {
+                        *seen = revision;
+                        true
+                    }
+                });
             }
             end => {
                 match end {
@@ -243,7 +264,10 @@ mod tests {
 
     #[test]
     fn the_resource_of_a_key() {
-        assert_eq!(resource_prefix("/registry/core/configmaps/default/a"), "/registry/core/configmaps/");
+        assert_eq!(
+            resource_prefix("/registry/core/configmaps/default/a"),
+            "/registry/core/configmaps/"
+        );
         assert_eq!(resource_prefix("/registry/g/workers/a"), "/registry/g/workers/");
         assert_eq!(resource_prefix("/registry/g/workers"), "/registry/g/workers");
     }

@@ -39,16 +39,29 @@ impl Object {
     /// can cause; the text says what is wrong.
     pub fn new(key: Key, versioned: &Versioned) -> Result<Self, String> {
         let bytes = versioned.value.clone();
-        let at = memchr::memmem::find(&bytes, METADATA).ok_or_else(|| format!("{key}: no metadata in the stored object"))?;
+        let at =
+            memchr::memmem::find(&bytes, METADATA).ok_or_else(|| format!("{key}: no metadata in the stored object"))?;
         let splice = u32::try_from(at + METADATA.len()).map_err(|_| format!("{key}: stored object over 4 GiB"))?;
         let head: Head = serde_json::from_slice(&bytes).map_err(|e| format!("{key}: {e}"))?;
         let labels = head.metadata.labels.unwrap_or_default().into_iter().collect();
-        Ok(Self { key, revision: versioned.modified, labels, bytes, splice })
+        Ok(Self {
+            key,
+            revision: versioned.modified,
+            labels,
+            bytes,
+            splice,
+        })
     }
 
     /// The same object as a deletion at `revision` shows it: its last state, at the resourceVersion of the deletion.
     pub fn at(&self, revision: Revision) -> Self {
-        Self { key: self.key.clone(), revision, labels: self.labels.clone(), bytes: self.bytes.clone(), splice: self.splice }
+        Self {
+            key: self.key.clone(),
+            revision,
+            labels: self.labels.clone(),
+            bytes: self.bytes.clone(),
+            splice: self.splice,
+        }
     }
 
     /// `metadata.name`: the last segment of the key.
@@ -67,7 +80,10 @@ impl Object {
 
     /// The value of a label.
     pub fn label(&self, key: &str) -> Option<&str> {
-        self.labels.binary_search_by(|(k, _)| (**k).cmp(key)).ok().map(|i| &*self.labels[i].1)
+        self.labels
+            .binary_search_by(|(k, _)| (**k).cmp(key))
+            .ok()
+            .map(|i| &*self.labels[i].1)
     }
 
     /// The stored bytes, without resourceVersion.
@@ -104,7 +120,11 @@ impl Object {
         out.extend_from_slice(b"\"resourceVersion\":\"");
         let mut digits = itoa::Buffer::new();
         out.extend_from_slice(digits.format(self.revision.get()).as_bytes());
-        out.extend_from_slice(if self.bytes[at..].first() == Some(&b'}') { b"\"" } else { b"\"," });
+        out.extend_from_slice(if self.bytes[at..].first() == Some(&b'}') {
+            b"\""
+        } else {
+            b"\","
+        });
         out.extend_from_slice(&self.bytes[at..]);
     }
 
@@ -125,13 +145,24 @@ mod tests {
 
     fn object(json: &str, key: &str) -> Object {
         let revision = Revision::new(7);
-        Object::new(Key::new(key), &Versioned { value: Bytes::copy_from_slice(json.as_bytes()), created: revision, modified: revision }).unwrap()
+        Object::new(
+            Key::new(key),
+            &Versioned {
+                value: Bytes::copy_from_slice(json.as_bytes()),
+                created: revision,
+                modified: revision,
+            },
+        )
+        .unwrap()
     }
 
     #[test]
     fn writing_splices_the_resource_version_and_parses_back() {
         for metadata in [r#"{"name":"a","labels":{"x":"1","b":"2"}}"#, "{}"] {
-            let o = object(&format!(r#"{{"apiVersion":"v1","kind":"K","metadata":{metadata},"data":{{"metadata":{{"a":1}}}}}}"#), "/registry/core/ks/ns/a");
+            let o = object(
+                &format!(r#"{{"apiVersion":"v1","kind":"K","metadata":{metadata},"data":{{"metadata":{{"a":1}}}}}}"#),
+                "/registry/core/ks/ns/a",
+            );
             let mut out = Vec::new();
             o.write_json(&mut out);
             assert_eq!(serde_json::from_slice::<Value>(&out).unwrap(), o.parse());
@@ -154,7 +185,11 @@ mod tests {
     fn damage_is_an_error_not_a_panic() {
         let revision = Revision::new(1);
         for bytes in [&b"{"[..], b"{}", b"\"metadata\":{", b"{\"metadata\":{\"labels\":3}}"] {
-            let value = Versioned { value: Bytes::from_static(bytes), created: revision, modified: revision };
+            let value = Versioned {
+                value: Bytes::from_static(bytes),
+                created: revision,
+                modified: revision,
+            };
             assert!(Object::new(Key::new("/registry/a/b/c"), &value).is_err());
         }
     }

@@ -53,7 +53,12 @@ pub struct Event {
 impl Event {
     /// An event as the cache makes it.
     pub fn new(change: Change, object: Arc<Object>, previous: Option<Arc<Object>>) -> Self {
-        Self { change, object, previous, frame: OnceLock::new() }
+        Self {
+            change,
+            object,
+            previous,
+            frame: OnceLock::new(),
+        }
     }
 
     /// The revision at which it happened.
@@ -122,8 +127,15 @@ pub struct ResourceCache {
 
 impl ResourceCache {
     pub(crate) fn new(forgotten: Revision) -> Self {
-        let state = State { forgotten, revision: forgotten, ..State::default() };
-        Self { state: RwLock::new(state), changed: watch::Sender::new(forgotten) }
+        let state = State {
+            forgotten,
+            revision: forgotten,
+            ..State::default()
+        };
+        Self {
+            state: RwLock::new(state),
+            changed: watch::Sender::new(forgotten),
+        }
     }
 
     /// Puts an object of the initial list.
@@ -141,7 +153,11 @@ impl ResourceCache {
                     Some(object) => {
                         let object = Arc::new(object);
                         let previous = state.objects.insert(key, object.clone());
-                        let change = if previous.is_some() { Change::Modified } else { Change::Added };
+                        let change = if previous.is_some() {
+                            Change::Modified
+                        } else {
+                            Change::Added
+                        };
                         Event::new(change, object, previous)
                     }
                     None => match state.objects.remove(key.as_str()) {
@@ -181,17 +197,35 @@ impl ResourceCache {
 
     /// Objects below `prefix` strictly after `after` for which `keep` holds, at most `limit` (0 = all). `seen` is a revision that the
     /// whole cache is known to have reached, read before the call ([`crate::Cache::revision`]).
-    pub fn snapshot(&self, prefix: &str, after: Option<&str>, limit: usize, seen: Revision, keep: impl Fn(&Object) -> bool) -> Snapshot {
+    pub fn snapshot(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        seen: Revision,
+        keep: impl Fn(&Object) -> bool,
+    ) -> Snapshot {
         let state = self.state.read();
         let start = match after {
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),
         };
-        let mut matching =
-            state.objects.range::<str, _>((start, Bound::Unbounded)).take_while(|(k, _)| k.as_str().starts_with(prefix)).filter(|(_, o)| keep(o));
-        let objects: Vec<_> = matching.by_ref().take(if limit == 0 { usize::MAX } else { limit }).map(|(_, o)| o.clone()).collect();
+        let mut matching = state
+            .objects
+            .range::<str, _>((start, Bound::Unbounded))
+            .take_while(|(k, _)| k.as_str().starts_with(prefix))
+            .filter(|(_, o)| keep(o));
+        let objects: Vec<_> = matching
+            .by_ref()
+            .take(if limit == 0 { usize::MAX } else { limit })
+            .map(|(_, o)| o.clone())
+            .collect();
         let remaining = if limit == 0 { 0 } else { matching.count() };
-        Snapshot { objects, revision: state.revision.max(seen), remaining }
+        Snapshot {
+            objects,
+            revision: state.revision.max(seen),
+            remaining,
+        }
     }
 
     /// A cursor behind `from`, or [`Lagged`] when the window does not reach back that far.
@@ -200,7 +234,11 @@ impl ResourceCache {
         if from < oldest {
             return Err(Lagged { from, oldest });
         }
-        Ok(Subscription { resource: self.clone(), cursor: from, changed: self.changed.subscribe() })
+        Ok(Subscription {
+            resource: self.clone(),
+            cursor: from,
+            changed: self.changed.subscribe(),
+        })
     }
 }
 
@@ -230,7 +268,10 @@ impl Subscription {
         self.changed.mark_unchanged();
         let state = self.resource.state.read();
         if self.cursor < state.forgotten {
-            return Err(Lagged { from: self.cursor, oldest: state.forgotten });
+            return Err(Lagged {
+                from: self.cursor,
+                oldest: state.forgotten,
+            });
         }
         let first = state.window.partition_point(|e| e.revision() <= self.cursor);
         let mut taken: Vec<Arc<Event>> = Vec::new();

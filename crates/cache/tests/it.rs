@@ -17,12 +17,24 @@ fn key(name: &str) -> Key {
 }
 
 async fn put(store: &dyn Store, name: &str, n: u64) -> Revision {
-    store.commit(Txn { preconditions: vec![], ops: vec![Op::Put(key(name), object(name, n))] }).await.unwrap()
+    store
+        .commit(Txn {
+            preconditions: vec![],
+            ops: vec![Op::Put(key(name), object(name, n))],
+        })
+        .await
+        .unwrap()
 }
 
 async fn delete(store: &dyn Store, name: &str, at: Revision) -> Revision {
     let preconditions = vec![Precondition::At(key(name), at)];
-    store.commit(Txn { preconditions, ops: vec![Op::Delete(key(name))] }).await.unwrap()
+    store
+        .commit(Txn {
+            preconditions,
+            ops: vec![Op::Delete(key(name))],
+        })
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -68,7 +80,11 @@ async fn snapshot_and_watch_fit_together_under_writes() {
         readers.push(tokio::spawn(async move {
             let resource = cache.resource(MAPS);
             let snapshot = resource.snapshot(MAPS, None, 0, cache.revision(), |_| true);
-            let mut state: BTreeMap<String, Revision> = snapshot.objects.iter().map(|o| (o.name().to_owned(), o.revision)).collect();
+            let mut state: BTreeMap<String, Revision> = snapshot
+                .objects
+                .iter()
+                .map(|o| (o.name().to_owned(), o.revision))
+                .collect();
             let mut subscription = resource.subscribe(snapshot.revision).unwrap();
             let mut seen = snapshot.revision;
             loop {
@@ -113,9 +129,19 @@ async fn a_reader_behind_the_window_is_told_and_commits_are_not_split() {
     let mut behind = resource.subscribe(cache.revision()).unwrap();
     let mut whole = resource.subscribe(cache.revision()).unwrap();
     let ops = ["a", "b", "c"].map(|name| Op::Put(key(name), object(name, 0))).to_vec();
-    store.commit(Txn { preconditions: vec![], ops }).await.unwrap();
+    store
+        .commit(Txn {
+            preconditions: vec![],
+            ops,
+        })
+        .await
+        .unwrap();
     cache.fresh().await.unwrap();
-    assert_eq!(whole.take(1).unwrap().len(), 3, "the three events of one commit come together");
+    assert_eq!(
+        whole.take(1).unwrap().len(),
+        3,
+        "the three events of one commit come together"
+    );
     assert!(whole.take(1).unwrap().is_empty());
     for n in 0..5_000 {
         put(&*store, "a", n).await;
@@ -133,9 +159,15 @@ async fn hooks_see_the_state_at_the_start_and_every_change_before_it_is_announce
     let seen: Arc<Mutex<Vec<String>>> = Arc::default();
     let sink = seen.clone();
     let hook: setpoint_cache::Hook = Box::new(move |events| {
-        sink.lock().unwrap().extend(events.iter().map(|e| format!("{} {}", e.change.as_str(), e.object.name())));
+        sink.lock().unwrap().extend(
+            events
+                .iter()
+                .map(|e| format!("{} {}", e.change.as_str(), e.object.name())),
+        );
     });
-    let cache = Cache::start(store.clone(), vec![(MAPS.to_owned(), hook)]).await.unwrap();
+    let cache = Cache::start(store.clone(), vec![(MAPS.to_owned(), hook)])
+        .await
+        .unwrap();
     let at = put(&*store, "b", 0).await;
     delete(&*store, "b", at).await;
     cache.fresh().await.unwrap();

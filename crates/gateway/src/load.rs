@@ -50,8 +50,18 @@ pub(crate) struct Averages {
 impl Default for Load {
     fn default() -> Self {
         let now = Instant::now();
-        let inner = Inner { in_flight: 0, area: 0.0, at: now, since: now, marks: VecDeque::from([(now, 0.0, 0)]) };
-        Self { inner: Mutex::new(inner), queued: AtomicUsize::new(0), began: AtomicU64::new(0) }
+        let inner = Inner {
+            in_flight: 0,
+            area: 0.0,
+            at: now,
+            since: now,
+            marks: VecDeque::from([(now, 0.0, 0)]),
+        };
+        Self {
+            inner: Mutex::new(inner),
+            queued: AtomicUsize::new(0),
+            began: AtomicU64::new(0),
+        }
     }
 }
 
@@ -63,10 +73,20 @@ impl Inner {
 
     /// Average since `ago` before now, from the newest mark that is at least as old.
     fn average(&self, now: Instant, ago: u64) -> f64 {
-        let mark = self.marks.iter().rev().find(|(when, ..)| now.saturating_duration_since(*when) >= Duration::from_secs(ago));
-        let (when, area) = mark.or(self.marks.front()).map_or((self.since, 0.0), |(when, area, _)| (*when, *area));
+        let mark = self
+            .marks
+            .iter()
+            .rev()
+            .find(|(when, ..)| now.saturating_duration_since(*when) >= Duration::from_secs(ago));
+        let (when, area) = mark
+            .or(self.marks.front())
+            .map_or((self.since, 0.0), |(when, area, _)| (*when, *area));
         let span = now.saturating_duration_since(when).as_secs_f64();
-        if span > 0.0 { (self.area - area) / span } else { self.in_flight as f64 }
+        if span > 0.0 {
+            (self.area - area) / span
+        } else {
+            self.in_flight as f64
+        }
     }
 }
 
@@ -82,7 +102,9 @@ impl Load {
 
     /// Counts a request as waiting for a replica until the guard is dropped; `None` when `most` wait already.
     pub(crate) fn wait(self: &Arc<Self>, most: usize) -> Option<Waiting> {
-        let entered = self.queued.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < most).then_some(n + 1));
+        let entered = self
+            .queued
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < most).then_some(n + 1));
         entered.is_ok().then(|| Waiting(self.clone()))
     }
 
@@ -92,8 +114,14 @@ impl Load {
         let began = self.began.load(Ordering::Relaxed);
         let mut inner = self.inner.lock();
         inner.advance(now);
-        let began_before = inner.marks.iter().rev().find(|(when, ..)| now.saturating_duration_since(*when) >= Duration::from_secs(SHORT));
-        let (when, before) = began_before.or(inner.marks.front()).map_or((inner.since, 0), |(when, _, n)| (*when, *n));
+        let began_before = inner
+            .marks
+            .iter()
+            .rev()
+            .find(|(when, ..)| now.saturating_duration_since(*when) >= Duration::from_secs(SHORT));
+        let (when, before) = began_before
+            .or(inner.marks.front())
+            .map_or((inner.since, 0), |(when, _, n)| (*when, *n));
         let span = now.saturating_duration_since(when).as_secs_f64().max(1.0);
         let averages = Averages {
             short: inner.average(now, SHORT),

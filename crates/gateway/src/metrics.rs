@@ -30,7 +30,9 @@ pub struct Metrics {
 }
 
 fn buckets() -> Histogram {
-    Histogram::new([0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0])
+    Histogram::new([
+        0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+    ])
 }
 
 impl Default for Metrics {
@@ -42,9 +44,21 @@ impl Default for Metrics {
             first_byte: Family::new_with_constructor(buckets),
         };
         let mut registry = metrics.registry.lock();
-        registry.register("setpoint_gateway_requests", "Requests answered", metrics.requests.clone());
-        registry.register("setpoint_gateway_retries", "Requests tried on another replica", metrics.retries.clone());
-        registry.register("setpoint_gateway_first_byte_seconds", "Time from request to the head of the answer", metrics.first_byte.clone());
+        registry.register(
+            "setpoint_gateway_requests",
+            "Requests answered",
+            metrics.requests.clone(),
+        );
+        registry.register(
+            "setpoint_gateway_retries",
+            "Requests tried on another replica",
+            metrics.retries.clone(),
+        );
+        registry.register(
+            "setpoint_gateway_first_byte_seconds",
+            "Time from request to the head of the answer",
+            metrics.first_byte.clone(),
+        );
         drop(registry);
         metrics
     }

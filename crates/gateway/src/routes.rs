@@ -81,7 +81,15 @@ impl Route {
             .backends
             .iter()
             .filter(|b| b.weight > 0)
-            .map(|b| (b, b.targets.iter().filter(|t| t.usable(now) && !tried.iter().any(|x| Arc::ptr_eq(x, t))).collect::<Vec<_>>()))
+            .map(|b| {
+                (
+                    b,
+                    b.targets
+                        .iter()
+                        .filter(|t| t.usable(now) && !tried.iter().any(|x| Arc::ptr_eq(x, t)))
+                        .collect::<Vec<_>>(),
+                )
+            })
             .filter(|(_, targets)| !targets.is_empty())
             .collect();
         let sum: u32 = candidates.iter().map(|(b, _)| b.weight).sum();
@@ -93,7 +101,10 @@ impl Route {
         })?;
         // among equals the first would get everything: start at a random one
         let start = dice as usize % targets.len();
-        let target = targets[start..].iter().chain(&targets[..start]).min_by_key(|t| t.in_flight.load(Ordering::Relaxed))?;
+        let target = targets[start..]
+            .iter()
+            .chain(&targets[..start])
+            .min_by_key(|t| t.in_flight.load(Ordering::Relaxed))?;
         Some((backend.clone(), (*target).clone()))
     }
 }
@@ -123,20 +134,33 @@ impl Routes {
         self.loads.lock().iter().map(|(k, v)| (k.clone(), v.clone())).collect()
     }
 
-
     /// Makes the table anew. A replica that was there before keeps its counters. Where two routes claim one name, the older does.
     pub(crate) fn rebuild(&self, routes: &[Arc<ModelRoute>], replicas: &[Arc<Replica>]) {
         let mut by_deployment: HashMap<DeploymentKey, Vec<Arc<Target>>> = HashMap::new();
         let known = self.known_targets();
         for replica in replicas.iter().filter(|r| r.is_ready()) {
-            let Some(endpoint) = replica.status.as_ref().and_then(|s| s.endpoint.clone()) else { continue };
+            let Some(endpoint) = replica.status.as_ref().and_then(|s| s.endpoint.clone()) else {
+                continue;
+            };
             let namespace = replica.metadata.namespace.clone().unwrap_or_default();
             let model = replica.spec.model.name.clone();
-            let target = known.get(&(endpoint.clone(), model.clone())).cloned().unwrap_or_else(|| new_target(endpoint, model));
-            by_deployment.entry((namespace, replica.spec.deployment_ref.name.clone())).or_default().push(target);
+            let target = known
+                .get(&(endpoint.clone(), model.clone()))
+                .cloned()
+                .unwrap_or_else(|| new_target(endpoint, model));
+            by_deployment
+                .entry((namespace, replica.spec.deployment_ref.name.clone()))
+                .or_default()
+                .push(target);
         }
         let mut ordered: Vec<&Arc<ModelRoute>> = routes.iter().collect();
-        ordered.sort_by_key(|r| (r.metadata.creation_timestamp.clone().map(|t| t.0), r.metadata.namespace.clone(), r.metadata.name.clone()));
+        ordered.sort_by_key(|r| {
+            (
+                r.metadata.creation_timestamp.clone().map(|t| t.0),
+                r.metadata.namespace.clone(),
+                r.metadata.name.clone(),
+            )
+        });
         let mut table = BTreeMap::new();
         let mut loads = self.loads.lock();
         for route in ordered {
@@ -149,14 +173,27 @@ impl Routes {
                     let deployment = (namespace.clone(), b.deployment_ref.name.clone());
                     let load = loads.entry(deployment.clone()).or_default().clone();
                     let targets = by_deployment.get(&deployment).cloned().unwrap_or_default();
-                    Backend { deployment, weight: b.weight, targets, load }
+                    Backend {
+                        deployment,
+                        weight: b.weight,
+                        targets,
+                        load,
+                    }
                 })
                 .collect();
             let queue_timeout = Duration::from_secs(route.spec.limits.queue_timeout_seconds.into());
-            let made = Route { backends, max_queued: route.spec.limits.max_queued as usize, queue_timeout };
+            let made = Route {
+                backends,
+                max_queued: route.spec.limits.max_queued as usize,
+                queue_timeout,
+            };
             table.entry(route.spec.model_name.clone()).or_insert(made);
         }
-        let live: Vec<&DeploymentKey> = table.values().flat_map(|r: &Route| &r.backends).map(|b| &b.deployment).collect();
+        let live: Vec<&DeploymentKey> = table
+            .values()
+            .flat_map(|r: &Route| &r.backends)
+            .map(|b| &b.deployment)
+            .collect();
         loads.retain(|key, _| live.contains(&key));
         drop(loads);
         *self.table.write() = table;
@@ -166,12 +203,20 @@ impl Routes {
     fn known_targets(&self) -> HashMap<(String, String), Arc<Target>> {
         let table = self.table.read();
         let targets = table.values().flat_map(|r| &r.backends).flat_map(|b| &b.targets);
-        targets.map(|t| ((t.endpoint.clone(), t.model.clone()), t.clone())).collect()
+        targets
+            .map(|t| ((t.endpoint.clone(), t.model.clone()), t.clone()))
+            .collect()
     }
 }
 
 fn new_target(endpoint: String, model: String) -> Arc<Target> {
-    Arc::new(Target { endpoint, model, in_flight: AtomicUsize::new(0), ejected_until: Mutex::new(None), failures: AtomicU32::new(0) })
+    Arc::new(Target {
+        endpoint,
+        model,
+        in_flight: AtomicUsize::new(0),
+        ejected_until: Mutex::new(None),
+        failures: AtomicU32::new(0),
+    })
 }
 
 #[cfg(test)]
@@ -186,9 +231,18 @@ mod tests {
         let backends = backends
             .into_iter()
             .enumerate()
-            .map(|(i, (weight, targets))| Backend { deployment: ("ns".into(), format!("d{i}")), weight, targets, load: Arc::default() })
+            .map(|(i, (weight, targets))| Backend {
+                deployment: ("ns".into(), format!("d{i}")),
+                weight,
+                targets,
+                load: Arc::default(),
+            })
             .collect();
-        Route { backends, max_queued: 1, queue_timeout: Duration::from_secs(1) }
+        Route {
+            backends,
+            max_queued: 1,
+            queue_timeout: Duration::from_secs(1),
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -196,18 +250,37 @@ mod tests {
         let (a, b) = (target(1), target(2));
         let route = route(vec![(1, vec![a.clone(), b.clone()])]);
         a.in_flight.store(3, Ordering::Relaxed);
-        let picked = |route: &Route, tried: &[Arc<Target>]| (0..50).filter_map(|d| route.pick(d, tried)).map(|(_, t)| t.endpoint.clone()).collect::<std::collections::BTreeSet<_>>();
-        assert_eq!(picked(&route, &[]).into_iter().collect::<Vec<_>>(), ["http://127.0.0.1:2"]);
+        let picked = |route: &Route, tried: &[Arc<Target>]| {
+            (0..50)
+                .filter_map(|d| route.pick(d, tried))
+                .map(|(_, t)| t.endpoint.clone())
+                .collect::<std::collections::BTreeSet<_>>()
+        };
+        assert_eq!(
+            picked(&route, &[]).into_iter().collect::<Vec<_>>(),
+            ["http://127.0.0.1:2"]
+        );
         b.eject();
-        assert_eq!(picked(&route, &[]).into_iter().collect::<Vec<_>>(), ["http://127.0.0.1:1"]);
+        assert_eq!(
+            picked(&route, &[]).into_iter().collect::<Vec<_>>(),
+            ["http://127.0.0.1:1"]
+        );
         assert!(picked(&route, std::slice::from_ref(&a)).is_empty());
         tokio::time::advance(EJECT + Duration::from_millis(1)).await;
-        assert_eq!(picked(&route, &[]).into_iter().collect::<Vec<_>>(), ["http://127.0.0.1:2"]);
+        assert_eq!(
+            picked(&route, &[]).into_iter().collect::<Vec<_>>(),
+            ["http://127.0.0.1:2"]
+        );
     }
 
     #[test]
     fn weights_share_out_the_requests_and_empty_backends_take_none() {
-        let route = route(vec![(1, vec![target(1)]), (3, vec![target(2)]), (5, vec![]), (0, vec![target(3)])]);
+        let route = route(vec![
+            (1, vec![target(1)]),
+            (3, vec![target(2)]),
+            (5, vec![]),
+            (0, vec![target(3)]),
+        ]);
         let mut counts = BTreeMap::new();
         for dice in 0..400 {
             let (backend, _) = route.pick(dice, &[]).unwrap();

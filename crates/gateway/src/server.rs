@@ -56,8 +56,14 @@ impl Gateway {
     /// Binds the listener.
     pub async fn bind(client: Client, options: Options) -> Result<Self, GatewayError> {
         let address = options.listen;
-        let listener = TcpListener::bind(address).await.map_err(|source| GatewayError::Listen { address, source })?;
-        Ok(Self { listener, options, client })
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|source| GatewayError::Listen { address, source })?;
+        Ok(Self {
+            listener,
+            options,
+            client,
+        })
     }
 
     /// Where it listens: the port that was chosen if the options said 0.
@@ -80,7 +86,13 @@ impl Gateway {
                 table.rebuild(&route_store.state(), &replica_store.state());
             }
         };
-        let report = signals::run(self.client.clone(), self.options.name.clone(), routes.clone(), autoscalers, shutdown.clone());
+        let report = signals::run(
+            self.client.clone(),
+            self.options.name.clone(),
+            routes.clone(),
+            autoscalers,
+            shutdown.clone(),
+        );
         let proxy = Arc::new(Proxy::new(routes, Metrics::default()));
         tokio::select! {
             () = serve(self.listener, proxy, shutdown.clone()) => {}
@@ -133,7 +145,10 @@ async fn serve(listener: TcpListener, proxy: Arc<Proxy>, shutdown: CancellationT
                 async move { Ok::<_, std::convert::Infallible>(proxy.handle(request).await) }
             });
             let mut builder = auto::Builder::new(TokioExecutor::new());
-            builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(30));
+            builder
+                .http1()
+                .timer(TokioTimer::new())
+                .header_read_timeout(Duration::from_secs(30));
             builder.http2().timer(TokioTimer::new()).max_concurrent_streams(1_000);
             let connection = builder.serve_connection(TokioIo::new(socket), service);
             tokio::pin!(connection);

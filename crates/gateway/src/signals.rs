@@ -30,7 +30,13 @@ struct Reported {
 }
 
 /// Measures once a second and reports, until shutdown.
-pub(crate) async fn run(client: Client, name: String, routes: Arc<Routes>, autoscalers: Store<Autoscaler>, shutdown: CancellationToken) {
+pub(crate) async fn run(
+    client: Client,
+    name: String,
+    routes: Arc<Routes>,
+    autoscalers: Store<Autoscaler>,
+    shutdown: CancellationToken,
+) {
     let mut reported: HashMap<DeploymentKey, Reported> = HashMap::new();
     let mut ticks = tokio::time::interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -46,9 +52,17 @@ pub(crate) async fn run(client: Client, name: String, routes: Arc<Routes>, autos
             if !worth_reporting(reported.get(&key), &averages) {
                 continue;
             }
-            let Some(autoscaler) = autoscaler_of(&autoscalers, &key) else { continue };
+            let Some(autoscaler) = autoscaler_of(&autoscalers, &key) else {
+                continue;
+            };
             match report(&client, &name, &key.0, &autoscaler, &averages).await {
-                Ok(()) => drop(reported.insert(key, Reported { averages, at: Instant::now() })),
+                Ok(()) => drop(reported.insert(
+                    key,
+                    Reported {
+                        averages,
+                        at: Instant::now(),
+                    },
+                )),
                 Err(error) => tracing::debug!(%error, autoscaler, "a report was not taken; the next one will be"),
             }
         }
@@ -58,15 +72,25 @@ pub(crate) async fn run(client: Client, name: String, routes: Arc<Routes>, autos
 fn worth_reporting(last: Option<&Reported>, now: &Averages) -> bool {
     let Some(last) = last else { return true };
     let moved = |a: f64, b: f64| (a - b).abs() > 0.05 * a.max(b).max(0.2);
-    last.at.elapsed() >= HEARTBEAT || moved(last.averages.short, now.short) || moved(last.averages.long, now.long) || last.averages.queued != now.queued
+    last.at.elapsed() >= HEARTBEAT
+        || moved(last.averages.short, now.short)
+        || moved(last.averages.long, now.long)
+        || last.averages.queued != now.queued
 }
 
 fn autoscaler_of(autoscalers: &Store<Autoscaler>, (namespace, deployment): &DeploymentKey) -> Option<String> {
-    let found = autoscalers.find(|a| a.metadata.namespace.as_ref() == Some(namespace) && a.spec.target.name == *deployment)?;
+    let found =
+        autoscalers.find(|a| a.metadata.namespace.as_ref() == Some(namespace) && a.spec.target.name == *deployment)?;
     found.metadata.name.clone()
 }
 
-async fn report(client: &Client, gateway: &str, namespace: &str, autoscaler: &str, averages: &Averages) -> Result<(), kube::Error> {
+async fn report(
+    client: &Client,
+    gateway: &str,
+    namespace: &str,
+    autoscaler: &str,
+    averages: &Averages,
+) -> Result<(), kube::Error> {
     let round = |x: f64| (x * 1000.0).round() / 1000.0;
     let signal = json!({
         "source": gateway,
@@ -78,9 +102,16 @@ async fn report(client: &Client, gateway: &str, namespace: &str, autoscaler: &st
         "requestsPerSecond": round(averages.requests_per_second),
         "queued": averages.queued,
     });
-    let patch = json!({"apiVersion": API_VERSION, "kind": "Autoscaler", "metadata": {"name": autoscaler}, "signals": [signal]});
+    let patch =
+        json!({"apiVersion": API_VERSION, "kind": "Autoscaler", "metadata": {"name": autoscaler}, "signals": [signal]});
     let api: Api<Autoscaler> = Api::namespaced(client.clone(), namespace);
     let parameters = PatchParams::apply(&format!("gateway-{gateway}")).force();
-    let answer = tokio::time::timeout(Duration::from_secs(5), api.patch_subresource("signals", autoscaler, &parameters, &Patch::Apply(&patch))).await;
-    answer.map_err(|_| kube::Error::Service("the report timed out".into()))?.map(drop)
+    let answer = tokio::time::timeout(
+        Duration::from_secs(5),
+        api.patch_subresource("signals", autoscaler, &parameters, &Patch::Apply(&patch)),
+    )
+    .await;
+    answer
+        .map_err(|_| kube::Error::Service("the report timed out".into()))?
+        .map(drop)
 }

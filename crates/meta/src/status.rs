@@ -416,7 +416,10 @@ impl Status {
                 .unwrap_or(500),
             reason: Reason::parse(text("reason")),
             message: text("message").to_owned(),
-            go_on: value.pointer("/metadata/continue").and_then(Value::as_str).map(Box::from),
+            go_on: value
+                .pointer("/metadata/continue")
+                .and_then(Value::as_str)
+                .map(Box::from),
             details: value
                 .get("details")
                 .and_then(|d| Details::deserialize(d).ok())

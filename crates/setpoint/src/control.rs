@@ -23,7 +23,15 @@ const SYSTEM: &str = "system:setpoint:system";
 /// What must exist in every control plane: namespaces, roles, and the reconcilers' rights by their declarations.
 pub(crate) fn bootstrap() -> Vec<Value> {
     let namespace = |name: &str| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
-    let mut objects: Vec<Value> = ["default", "kube-system", "kube-public", "kube-node-lease", LEASE_NAMESPACE].map(namespace).to_vec();
+    let mut objects: Vec<Value> = [
+        "default",
+        "kube-system",
+        "kube-public",
+        "kube-node-lease",
+        LEASE_NAMESPACE,
+    ]
+    .map(namespace)
+    .to_vec();
     objects.extend(bootstrap::objects());
     let declarations = declarations();
     for declaration in &declarations {
@@ -47,7 +55,10 @@ fn rules(declaration: &Declaration) -> Vec<PolicyRule> {
 fn engine_role(declarations: &[Declaration]) -> [Value; 2] {
     let mut kinds: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for kind in declarations.iter().flat_map(Declaration::watches) {
-        kinds.entry(kind.group.to_string()).or_default().push(kind.plural.to_string());
+        kinds
+            .entry(kind.group.to_string())
+            .or_default()
+            .push(kind.plural.to_string());
     }
     let rules = kinds.into_iter().map(|(group, mut plurals)| {
         plurals.sort();
@@ -88,7 +99,9 @@ pub(crate) fn start(server: &ApiServer, ca_pem: &str, shutdown: Shutdown) -> Con
     let mut tasks = JoinSet::new();
     let api = server.clone();
     let mut metrics = None;
-    server.metrics().register(|registry| metrics = Some(Metrics::register(registry)));
+    server
+        .metrics()
+        .register(|registry| metrics = Some(Metrics::register(registry)));
     let engine = Engine::builder(move |user: &str| client(&api, user)).metrics(metrics.unwrap_or_default());
     let mut registrar = Registrar(Some(engine));
     setpoint_inference::registry::register(&mut registrar, Timestamp::now());
@@ -101,7 +114,11 @@ pub(crate) fn start(server: &ApiServer, ca_pem: &str, shutdown: Shutdown) -> Con
     tasks.spawn(setpoint_system::garbage::run(system(), shutdown.clone()));
     tasks.spawn(setpoint_system::namespaces::run(system(), shutdown.clone()));
     tasks.spawn(setpoint_system::definitions::run(system(), shutdown.clone()));
-    tasks.spawn(setpoint_system::accounts::run(system(), ca_pem.to_owned(), shutdown.clone()));
+    tasks.spawn(setpoint_system::accounts::run(
+        system(),
+        ca_pem.to_owned(),
+        shutdown.clone(),
+    ));
     let used = server.clone();
     let used: setpoint_system::quota::Used = Arc::new(move |namespace| used.quota_used(namespace));
     tasks.spawn(setpoint_system::quota::run(system(), used, shutdown));
@@ -123,6 +140,10 @@ impl setpoint_inference::registry::Registrar for Registrar {
 
 /// A client in this process that acts as the user.
 fn client(server: &ApiServer, user: &str) -> Client {
-    let groups = if user == SYSTEM { [MASTERS, AUTHENTICATED] } else { [RECONCILERS, AUTHENTICATED] };
+    let groups = if user == SYSTEM {
+        [MASTERS, AUTHENTICATED]
+    } else {
+        [RECONCILERS, AUTHENTICATED]
+    };
     Client::new(server.client_service(UserInfo::new(user, groups)), "default")
 }

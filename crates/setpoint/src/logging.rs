@@ -27,8 +27,11 @@ pub(crate) struct Logging {
 impl Logging {
     /// Starts logging. A filter that does not parse is an error of the user's, said with what is wrong.
     pub(crate) fn start(&self) -> anyhow::Result<()> {
-        let filter = EnvFilter::try_new(&self.log).map_err(|e| anyhow::anyhow!("--log {:?} is not a filter: {e}", self.log))?;
-        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let filter =
+            EnvFilter::try_new(&self.log).map_err(|e| anyhow::anyhow!("--log {:?} is not a filter: {e}", self.log))?;
+        let builder = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr);
         match self.log_format {
             LogFormat::Text => builder.init(),
             LogFormat::Json => builder.json().init(),

@@ -25,11 +25,14 @@ impl Measure for Deployments {
     }
 
     fn measure(&self, object: &Value) -> Usage {
-        WorstCase::of(object).charges().into_iter().fold(Usage::new(), |mut usage, (key, amount)| {
-            if let Ok(amount) = amount.parse::<Quantity>() {
-                usage.set(key, amount);
-            }
-            usage
-        })
+        WorstCase::of(object)
+            .charges()
+            .into_iter()
+            .fold(Usage::new(), |mut usage, (key, amount)| {
+                if let Ok(amount) = amount.parse::<Quantity>() {
+                    usage.set(key, amount);
+                }
+                usage
+            })
     }
 }

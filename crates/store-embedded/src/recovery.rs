@@ -301,11 +301,7 @@ impl Replay {
             }
         }
         if !events.is_empty() {
-            self.state.apply(Arc::new(Batch {
-                events,
-                last: revision,
-                unix_ms: self.last_ms,
-            }));
+            self.state.apply(Arc::new(Batch::new(events, revision, self.last_ms)));
         }
         if let Some(before) = before {
             self.state.compact(before);

@@ -262,13 +262,7 @@ impl Writer {
         counters.conflicts.fetch_add(plan.conflicts, Ordering::Relaxed);
         counters.largest_batch.fetch_max(plan.commits, Ordering::Relaxed);
         let events = std::mem::take(&mut plan.events);
-        let batch = (!events.is_empty()).then(|| {
-            Arc::new(Batch {
-                events,
-                last: plan.revision,
-                unix_ms: now,
-            })
-        });
+        let batch = (!events.is_empty()).then(|| Arc::new(Batch::new(events, plan.revision, now)));
         let mut state = self.shared.state.write();
         let mut to_ring = Vec::new();
         if let Some(batch) = batch {

@@ -101,11 +101,7 @@ impl EngineOptions {
     }
 
     fn set(&mut self, flag: &str, value: &str) -> Result<(), String> {
-        let number = || {
-            value
-                .parse::<u64>()
-                .map_err(|e| format!("{flag} {value}: {e}"))
-        };
+        let number = || value.parse::<u64>().map_err(|e| format!("{flag} {value}: {e}"));
         match flag {
             "--host" => self.host = value.parse().map_err(|e| format!("{flag} {value}: {e}"))?,
             "--port" => self.port = value.parse().map_err(|e| format!("{flag} {value}: {e}"))?,
@@ -301,10 +297,7 @@ async fn answer(state: &Arc<State>, request: Request<Incoming>) -> Response<Body
             state.fail_health.store(fail, Ordering::Relaxed);
             health(state)
         }
-        _ => error(
-            StatusCode::NOT_FOUND,
-            &format!("no such path: {method} {path}"),
-        ),
+        _ => error(StatusCode::NOT_FOUND, &format!("no such path: {method} {path}")),
     }
 }
 
@@ -362,10 +355,7 @@ async fn chat(state: &Arc<State>, request: Request<Incoming>) -> Response<Body> 
     let body: Value = match serde_json::from_slice(&body) {
         Ok(body) => body,
         Err(e) => {
-            return error(
-                StatusCode::BAD_REQUEST,
-                &format!("the body is not JSON: {e}"),
-            );
+            return error(StatusCode::BAD_REQUEST, &format!("the body is not JSON: {e}"));
         }
     };
     if !body["messages"].is_array() {
@@ -503,12 +493,7 @@ mod tests {
     use hyper_util::client::legacy::Client;
     use hyper_util::rt::TokioExecutor;
 
-    async fn ask(
-        engine: &TestEngine,
-        method: Method,
-        path: &str,
-        body: &str,
-    ) -> (StatusCode, String) {
+    async fn ask(engine: &TestEngine, method: Method, path: &str, body: &str) -> (StatusCode, String) {
         let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
         let request = Request::builder()
             .method(method)
@@ -529,10 +514,7 @@ mod tests {
         let (status, body) = ask(&engine, Method::POST, "/v1/chat/completions", ASK).await;
         assert_eq!(status, StatusCode::OK);
         let whole: Value = serde_json::from_str(&body).unwrap();
-        assert_eq!(
-            whole["choices"][0]["message"]["content"],
-            "word0 word1 word2"
-        );
+        assert_eq!(whole["choices"][0]["message"]["content"], "word0 word1 word2");
         assert_eq!(whole["usage"]["prompt_tokens"], 3);
 
         let streamed = ASK.replace("\"max_tokens\"", "\"stream\":true,\"max_tokens\"");
@@ -543,11 +525,7 @@ mod tests {
         let text: String = events[..4]
             .iter()
             .map(|e| serde_json::from_str::<Value>(&e["data: ".len()..]).unwrap())
-            .filter_map(|e| {
-                e["choices"][0]["delta"]["content"]
-                    .as_str()
-                    .map(str::to_owned)
-            })
+            .filter_map(|e| e["choices"][0]["delta"]["content"].as_str().map(str::to_owned))
             .collect();
         assert_eq!(text, "word0 word1 word2");
         assert_eq!((engine.requests(), engine.running()), (2, 0));
@@ -565,10 +543,7 @@ mod tests {
             StatusCode::SERVICE_UNAVAILABLE
         );
         let engine = TestEngine::start(EngineOptions::default()).await.unwrap();
-        assert_eq!(
-            ask(&engine, Method::GET, "/health", "").await.0,
-            StatusCode::OK
-        );
+        assert_eq!(ask(&engine, Method::GET, "/health", "").await.0, StatusCode::OK);
         ask(&engine, Method::POST, "/testkit/health", "fail").await;
         assert_eq!(
             ask(&engine, Method::GET, "/health", "").await.0,
@@ -583,10 +558,7 @@ mod tests {
             let (status, text) = ask(&engine, Method::POST, "/v1/chat/completions", body).await;
             assert_eq!(status, StatusCode::BAD_REQUEST, "{body}: {text}");
         }
-        assert_eq!(
-            ask(&engine, Method::GET, "/nothing", "").await.0,
-            StatusCode::NOT_FOUND
-        );
+        assert_eq!(ask(&engine, Method::GET, "/nothing", "").await.0, StatusCode::NOT_FOUND);
         assert!(EngineOptions::parse(["--port".to_owned(), "x".to_owned()]).is_err());
         assert!(EngineOptions::parse(["--wat".to_owned()]).is_err());
     }

@@ -41,10 +41,14 @@ pub(crate) struct State {
 
 /// Serves until the process ends.
 pub(crate) async fn serve(address: SocketAddr, state: Arc<State>) -> Result<()> {
-    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}"))?;
     eprintln!("serving {} on http://{}", state.name, listener.local_addr()?);
     loop {
-        let Ok((socket, _)) = listener.accept().await else { continue };
+        let Ok((socket, _)) = listener.accept().await else {
+            continue;
+        };
         let state = state.clone();
         tokio::spawn(async move {
             let service = hyper::service::service_fn(move |request| {
@@ -52,7 +56,9 @@ pub(crate) async fn serve(address: SocketAddr, state: Arc<State>) -> Result<()> 
                 async move { Ok::<_, Infallible>(handle(&state, request).await) }
             });
             // a connection that breaks is the client's affair
-            let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(socket), service).await;
+            let _ = auto::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(socket), service)
+                .await;
         });
     }
 }
@@ -61,10 +67,15 @@ async fn handle(state: &State, request: Request<Incoming>) -> Response<Body> {
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/health" | "/healthz") => text("ok"),
         (&Method::GET, "/metrics") => text(&metrics(state)),
-        (&Method::GET, "/v1/models") => json_response(StatusCode::OK, &json!({"object": "list", "data": [{"id": state.name, "object": "model", "created": now(), "owned_by": "setpoint"}]})),
+        (&Method::GET, "/v1/models") => json_response(
+            StatusCode::OK,
+            &json!({"object": "list", "data": [{"id": state.name, "object": "model", "created": now(), "owned_by": "setpoint"}]}),
+        ),
         (&Method::POST, "/v1/chat/completions") => complete(state, request, true).await,
         (&Method::POST, "/v1/completions") => complete(state, request, false).await,
-        (_, "/v1/chat/completions" | "/v1/completions" | "/v1/models" | "/health" | "/metrics") => error(StatusCode::METHOD_NOT_ALLOWED, "this method is not allowed here"),
+        (_, "/v1/chat/completions" | "/v1/completions" | "/v1/models" | "/health" | "/metrics") => {
+            error(StatusCode::METHOD_NOT_ALLOWED, "this method is not allowed here")
+        }
         (_, path) => error(StatusCode::NOT_FOUND, &format!("nothing is served at {path}")),
     }
 }
@@ -93,17 +104,25 @@ struct Ask {
 
 async fn complete(state: &State, request: Request<Incoming>, chat: bool) -> Response<Body> {
     let Ok(body) = Limited::new(request.into_body(), BODY_LIMIT).collect().await else {
-        return error(StatusCode::PAYLOAD_TOO_LARGE, &format!("the request is larger than {BODY_LIMIT} bytes"));
+        return error(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            &format!("the request is larger than {BODY_LIMIT} bytes"),
+        );
     };
     let ask: Ask = match serde_json::from_slice(&body.to_bytes()) {
         Ok(ask) => ask,
         Err(e) => return error(StatusCode::BAD_REQUEST, &format!("the request is not understood: {e}")),
     };
     if let Some(model) = ask.model.as_deref().filter(|m| *m != state.name) {
-        return error(StatusCode::NOT_FOUND, &format!("the model {model:?} is not served here; {:?} is", state.name));
+        return error(
+            StatusCode::NOT_FOUND,
+            &format!("the model {model:?} is not served here; {:?} is", state.name),
+        );
     }
     let prompt = match (chat, ask.prompt) {
-        (true, _) if ask.messages.is_empty() => return error(StatusCode::BAD_REQUEST, "messages must hold at least one message"),
+        (true, _) if ask.messages.is_empty() => {
+            return error(StatusCode::BAD_REQUEST, "messages must hold at least one message");
+        }
         (true, _) => Prompt::Chat(ask.messages),
         (false, Some(prompt)) if !prompt.is_empty() => Prompt::Text(prompt),
         (false, _) => return error(StatusCode::BAD_REQUEST, "prompt must be a text that is not empty"),
@@ -112,15 +131,33 @@ async fn complete(state: &State, request: Request<Incoming>, chat: bool) -> Resp
         temperature: ask.temperature.unwrap_or(0.2).clamp(0.0, 2.0),
         top_p: ask.top_p.filter(|p| (0.0..1.0).contains(p)),
         seed: ask.seed.unwrap_or(0),
-        max_tokens: ask.max_completion_tokens.or(ask.max_tokens).unwrap_or(256).clamp(1, 4096),
+        max_tokens: ask
+            .max_completion_tokens
+            .or(ask.max_tokens)
+            .unwrap_or(256)
+            .clamp(1, 4096),
     };
     let Ok(replies) = state.scheduler.submit(prompt, sampling) else {
         let mut full = error(StatusCode::TOO_MANY_REQUESTS, "the queue of this replica is full");
-        full.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("1"));
+        full.headers_mut()
+            .insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("1"));
         return full;
     };
-    let shape = Shape { id: format!("{}-{}", if chat { "chatcmpl" } else { "cmpl" }, uuid::Uuid::new_v4().simple()), created: now(), model: state.name.clone(), chat };
-    if ask.stream { stream(shape, replies) } else { whole(&shape, replies).await }
+    let shape = Shape {
+        id: format!(
+            "{}-{}",
+            if chat { "chatcmpl" } else { "cmpl" },
+            uuid::Uuid::new_v4().simple()
+        ),
+        created: now(),
+        model: state.name.clone(),
+        chat,
+    };
+    if ask.stream {
+        stream(shape, replies)
+    } else {
+        whole(&shape, replies).await
+    }
 }
 
 /// The fixed parts of an answer.
@@ -136,10 +173,17 @@ impl Shape {
         let finish = finish.map(Finish::as_str);
         let choice = match self.chat {
             true => json!({"index": 0, "delta": delta, "finish_reason": finish}),
-            false => json!({"index": 0, "text": delta["content"].as_str().unwrap_or_default(), "finish_reason": finish}),
+            false => {
+                json!({"index": 0, "text": delta["content"].as_str().unwrap_or_default(), "finish_reason": finish})
+            }
         };
-        let object = if self.chat { "chat.completion.chunk" } else { "text_completion" };
-        let value = json!({"id": self.id, "object": object, "created": self.created, "model": self.model, "choices": [choice]});
+        let object = if self.chat {
+            "chat.completion.chunk"
+        } else {
+            "text_completion"
+        };
+        let value =
+            json!({"id": self.id, "object": object, "created": self.created, "model": self.model, "choices": [choice]});
         format!("data: {value}\n\n").into()
     }
 }
@@ -151,18 +195,31 @@ fn stream(shape: Shape, replies: UnboundedReceiver<Reply>) -> Response<Body> {
             return None;
         }
         let chunk = match replies.recv().await {
-            Some(Reply::Text(text)) => return Some((shape.chunk(&json!({"content": text}), None), (shape, replies, false))),
+            Some(Reply::Text(text)) => {
+                return Some((shape.chunk(&json!({"content": text}), None), (shape, replies, false)));
+            }
             Some(Reply::Done { finish, .. }) => shape.chunk(&json!({}), Some(finish)),
-            Some(Reply::Failed(why)) => format!("data: {}\n\n", json!({"error": {"message": why, "type": "server_error"}})).into(),
+            Some(Reply::Failed(why)) => format!(
+                "data: {}\n\n",
+                json!({"error": {"message": why, "type": "server_error"}})
+            )
+            .into(),
             None => Bytes::new(),
         };
         let last = [&*chunk, b"data: [DONE]\n\n"].concat();
         Some((Bytes::from(last), (shape, replies, true)))
     });
-    let frames = futures::stream::once(std::future::ready(first)).chain(rest).map(|chunk| Ok(Frame::data(chunk)));
+    let frames = futures::stream::once(std::future::ready(first))
+        .chain(rest)
+        .map(|chunk| Ok(Frame::data(chunk)));
     let mut response = Response::new(BodyExt::boxed_unsync(StreamBody::new(frames)));
-    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/event-stream"));
-    response.headers_mut().insert(http::header::CACHE_CONTROL, http::HeaderValue::from_static("no-cache"));
+    response.headers_mut().insert(
+        http::header::CONTENT_TYPE,
+        http::HeaderValue::from_static("text/event-stream"),
+    );
+    response
+        .headers_mut()
+        .insert(http::header::CACHE_CONTROL, http::HeaderValue::from_static("no-cache"));
     response
 }
 
@@ -172,14 +229,27 @@ async fn whole(shape: &Shape, mut replies: UnboundedReceiver<Reply>) -> Response
         match reply {
             Reply::Text(more) => text.push_str(&more),
             Reply::Failed(why) => return error(StatusCode::BAD_REQUEST, &why),
-            Reply::Done { finish, prompt_tokens, completion_tokens } => {
+            Reply::Done {
+                finish,
+                prompt_tokens,
+                completion_tokens,
+            } => {
                 let choice = match shape.chat {
-                    true => json!({"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish.as_str()}),
+                    true => {
+                        json!({"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish.as_str()})
+                    }
                     false => json!({"index": 0, "text": text, "finish_reason": finish.as_str()}),
                 };
-                let object = if shape.chat { "chat.completion" } else { "text_completion" };
+                let object = if shape.chat {
+                    "chat.completion"
+                } else {
+                    "text_completion"
+                };
                 let usage = json!({"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens, "total_tokens": prompt_tokens + completion_tokens});
-                return json_response(StatusCode::OK, &json!({"id": shape.id, "object": object, "created": shape.created, "model": shape.model, "choices": [choice], "usage": usage}));
+                return json_response(
+                    StatusCode::OK,
+                    &json!({"id": shape.id, "object": object, "created": shape.created, "model": shape.model, "choices": [choice], "usage": usage}),
+                );
             }
         }
     }
@@ -215,11 +285,21 @@ fn text(text: &str) -> Response<Body> {
 fn json_response(code: StatusCode, value: &Value) -> Response<Body> {
     let mut response = text(&value.to_string());
     *response.status_mut() = code;
-    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(
+        http::header::CONTENT_TYPE,
+        http::HeaderValue::from_static("application/json"),
+    );
     response
 }
 
 fn error(code: StatusCode, message: &str) -> Response<Body> {
-    let kind = if code.is_server_error() { "server_error" } else { "invalid_request_error" };
-    json_response(code, &json!({"error": {"message": message, "type": kind, "code": code.as_u16()}}))
+    let kind = if code.is_server_error() {
+        "server_error"
+    } else {
+        "invalid_request_error"
+    };
+    json_response(
+        code,
+        &json!({"error": {"message": message, "type": kind, "code": code.as_u16()}}),
+    )
 }

@@ -46,12 +46,29 @@ fn default_threads() -> usize {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    rayon::ThreadPoolBuilder::new().num_threads(arguments.threads).build_global().context("cannot start the kernel threads")?;
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(arguments.threads)
+        .build_global()
+        .context("cannot start the kernel threads")?;
     let started = Instant::now();
-    let model = model::Model::load(&arguments.model).with_context(|| format!("cannot load {}", arguments.model.display()))?;
-    eprintln!("loaded {} in {:.1} s", arguments.model.display(), started.elapsed().as_secs_f64());
+    let model =
+        model::Model::load(&arguments.model).with_context(|| format!("cannot load {}", arguments.model.display()))?;
+    eprintln!(
+        "loaded {} in {:.1} s",
+        arguments.model.display(),
+        started.elapsed().as_secs_f64()
+    );
     let scheduler = scheduler::Scheduler::start(model, arguments.parallel.max(1), arguments.queue.max(1));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
     let address = SocketAddr::new(arguments.host, arguments.port);
-    runtime.block_on(http::serve(address, Arc::new(http::State { name: arguments.name, scheduler })))
+    runtime.block_on(http::serve(
+        address,
+        Arc::new(http::State {
+            name: arguments.name,
+            scheduler,
+        }),
+    ))
 }

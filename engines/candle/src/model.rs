@@ -59,30 +59,50 @@ impl Model {
         let end = number("tokenizer.ggml.eos_token_id").context("the file names no end-of-text token")?;
         let weights = ModelWeights::from_gguf(content, &mut reader, &Device::Cpu)?;
         // the rotary tables of candle's model end at 4,096 positions
-        Ok(Self { weights, tokenizer, template, context_length: context_length.min(4096), end })
+        Ok(Self {
+            weights,
+            tokenizer,
+            template,
+            context_length: context_length.min(4096),
+            end,
+        })
     }
 
     /// The text that the model continues, for a chat.
     pub(crate) fn prompt(&self, messages: &[Message]) -> Result<String> {
         let Some(template) = &self.template else {
-            let lines: Vec<String> = messages.iter().map(|m| format!("{}: {}\n", m.role, m.content)).collect();
+            let lines: Vec<String> = messages
+                .iter()
+                .map(|m| format!("{}: {}\n", m.role, m.content))
+                .collect();
             return Ok(lines.concat() + "assistant:");
         };
         let mut environment = minijinja::Environment::new();
-        environment.add_template("chat", template).context("the model's chat template is not valid")?;
-        let rendered = environment.get_template("chat")?.render(minijinja::context! { messages => messages, add_generation_prompt => true });
+        environment
+            .add_template("chat", template)
+            .context("the model's chat template is not valid")?;
+        let rendered = environment
+            .get_template("chat")?
+            .render(minijinja::context! { messages => messages, add_generation_prompt => true });
         rendered.context("the model's chat template refuses these messages")
     }
 
     /// Begins a sequence after `prompt`.
     pub(crate) fn begin(&self, prompt: &str, sampling: Sampling) -> Result<Sequence> {
-        let encoding = self.tokenizer.encode(prompt, true).map_err(|e| anyhow::anyhow!("the prompt cannot be tokenized: {e}"))?;
+        let encoding = self
+            .tokenizer
+            .encode(prompt, true)
+            .map_err(|e| anyhow::anyhow!("the prompt cannot be tokenized: {e}"))?;
         let tokens = encoding.get_ids().to_vec();
         if tokens.is_empty() {
             bail!("the prompt is empty");
         }
         if tokens.len() + 1 >= self.context_length {
-            bail!("the prompt has {} tokens; this model takes at most {}", tokens.len(), self.context_length - 1);
+            bail!(
+                "the prompt has {} tokens; this model takes at most {}",
+                tokens.len(),
+                self.context_length - 1
+            );
         }
         let room = self.context_length - tokens.len();
         let temperature = (sampling.temperature > 0.0).then_some(sampling.temperature);
@@ -113,7 +133,10 @@ impl Model {
         }
         sequence.pending = vec![token];
         sequence.generated.push(token);
-        let text = self.tokenizer.decode(&sequence.generated, true).map_err(|e| anyhow::anyhow!("a token cannot be shown: {e}"))?;
+        let text = self
+            .tokenizer
+            .decode(&sequence.generated, true)
+            .map_err(|e| anyhow::anyhow!("a token cannot be shown: {e}"))?;
         // half of a character shows as U+FFFD until its other half comes
         if text.ends_with('\u{FFFD}') || !text.is_char_boundary(sequence.shown) {
             return Ok(Step::Text(String::new()));

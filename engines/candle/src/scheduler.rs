@@ -29,7 +29,11 @@ pub(crate) enum Reply {
     /// More text.
     Text(String),
     /// The end, and what it took.
-    Done { finish: Finish, prompt_tokens: usize, completion_tokens: usize },
+    Done {
+        finish: Finish,
+        prompt_tokens: usize,
+        completion_tokens: usize,
+    },
     /// It could not be done.
     Failed(String),
 }
@@ -81,10 +85,16 @@ impl Scheduler {
     pub(crate) fn submit(&self, prompt: Prompt, sampling: Sampling) -> Result<mpsc::UnboundedReceiver<Reply>, Full> {
         let (reply, replies) = mpsc::unbounded_channel();
         self.counters.waiting.fetch_add(1, Ordering::Relaxed);
-        self.jobs.try_send(Job { prompt, sampling, reply }).map_err(|_| {
-            self.counters.waiting.fetch_sub(1, Ordering::Relaxed);
-            Full
-        })?;
+        self.jobs
+            .try_send(Job {
+                prompt,
+                sampling,
+                reply,
+            })
+            .map_err(|_| {
+                self.counters.waiting.fetch_sub(1, Ordering::Relaxed);
+                Full
+            })?;
         Ok(replies)
     }
 }
@@ -130,8 +140,14 @@ fn admit(model: &Model, job: Job, counters: &Counters) -> Option<Running> {
     };
     match prompt.and_then(|text| model.begin(&text, job.sampling)) {
         Ok(sequence) => {
-            counters.prompt_tokens.fetch_add(sequence.prompt_tokens as u64, Ordering::Relaxed);
-            Some(Running { sequence, reply: job.reply, started: Instant::now() })
+            counters
+                .prompt_tokens
+                .fetch_add(sequence.prompt_tokens as u64, Ordering::Relaxed);
+            Some(Running {
+                sequence,
+                reply: job.reply,
+                started: Instant::now(),
+            })
         }
         Err(error) => {
             let _ = job.reply.send(Reply::Failed(format!("{error:#}")));
@@ -150,7 +166,9 @@ fn advance(model: &Model, running: &mut Running, counters: &Counters) -> bool {
         Ok(Step::Text(text)) => {
             counters.generated_tokens.fetch_add(1, Ordering::Relaxed);
             if first {
-                counters.first_token_us.fetch_add(running.started.elapsed().as_micros() as u64, Ordering::Relaxed);
+                counters
+                    .first_token_us
+                    .fetch_add(running.started.elapsed().as_micros() as u64, Ordering::Relaxed);
             }
             return running.reply.send(Reply::Text(text)).is_ok();
         }

@@ -33,7 +33,11 @@ pub(super) async fn admit(attributes: &Attributes<'_>) -> Answer<()> {
         Some(found) => Some(found),
         None => {
             // a namespace that was created a moment ago on another server
-            cx.server.cache.fresh().await.map_err(|e| crate::handlers::list::cache_status(&e))?;
+            cx.server
+                .cache
+                .fresh()
+                .await
+                .map_err(|e| crate::handlers::list::cache_status(&e))?;
             namespaces.get(&key)
         }
     };
@@ -44,7 +48,11 @@ pub(super) async fn admit(attributes: &Attributes<'_>) -> Answer<()> {
         let name = attributes.new.map(object::name).unwrap_or_default();
         let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
         let mut status = Status::forbidden(&cx.group_resource(), name, why);
-        let cause = Cause { reason: "NamespaceTerminating".into(), message: format!("namespace {namespace} is being terminated"), field: "metadata.namespace".into() };
+        let cause = Cause {
+            reason: "NamespaceTerminating".into(),
+            message: format!("namespace {namespace} is being terminated"),
+            field: "metadata.namespace".into(),
+        };
         status.details.get_or_insert_default().causes.push(cause);
         return Err(status.into());
     }

@@ -31,7 +31,12 @@ pub(crate) struct Quotas {
 impl Quotas {
     pub(crate) fn new(measures: Vec<Arc<dyn Measure>>, cache: Cache, kinds: Arc<Kinds>) -> Self {
         let measures = measures.into_iter().fold(Measures::new(), Measures::with);
-        Self { measures, ledger: QuotaLedger::new(), cache, kinds }
+        Self {
+            measures,
+            ledger: QuotaLedger::new(),
+            cache,
+            kinds,
+        }
     }
 
     /// What the objects of a namespace use, by the watch cache.
@@ -43,7 +48,10 @@ impl Quotas {
         for definition in self.kinds.current().definitions().iter().filter(stored) {
             let prefix = format!("{}{namespace}/", definition.prefix());
             let resource = definition.group_resource();
-            let objects = self.cache.resource(&definition.prefix()).snapshot(&prefix, None, 0, self.cache.revision(), |_| true);
+            let objects =
+                self.cache
+                    .resource(&definition.prefix())
+                    .snapshot(&prefix, None, 0, self.cache.revision(), |_| true);
             for found in objects.objects {
                 usage.add(&self.measures.usage(&resource, &found.parse()));
             }
@@ -56,12 +64,17 @@ impl Quotas {
         let resync = self.ledger.resync(namespace);
         resync.finish(self.count(namespace));
         let used = self.ledger.used(namespace, || self.count(namespace));
-        used.iter().map(|(key, amount)| (key.to_owned(), amount.to_string())).collect()
+        used.iter()
+            .map(|(key, amount)| (key.to_owned(), amount.to_string()))
+            .collect()
     }
 
     fn of_namespace(&self, namespace: &str) -> Vec<Value> {
         let prefix = format!("{PREFIX}{namespace}/");
-        let snapshot = self.cache.resource(PREFIX).snapshot(&prefix, None, 0, self.cache.revision(), |_| true);
+        let snapshot = self
+            .cache
+            .resource(PREFIX)
+            .snapshot(&prefix, None, 0, self.cache.revision(), |_| true);
         snapshot.objects.iter().map(|o| o.parse()).collect()
     }
 }
@@ -72,7 +85,9 @@ pub(super) async fn admit(attributes: &Attributes<'_>) -> Answer<Option<Reservat
     if cx.definition().scope != Scope::Namespaced {
         return Ok(None);
     }
-    let new = attributes.new.filter(|_| !attributes.gone && attributes.operation != Operation::Delete);
+    let new = attributes
+        .new
+        .filter(|_| !attributes.gone && attributes.operation != Operation::Delete);
     let delta = quotas.measures.delta(&cx.group_resource(), attributes.old, new);
     if delta.is_empty() {
         return Ok(None);
@@ -84,10 +99,17 @@ pub(super) async fn admit(attributes: &Attributes<'_>) -> Answer<Option<Reservat
         return Ok(None);
     }
     // the first count must see every write that was answered before
-    cx.server.cache.fresh().await.map_err(|e| crate::handlers::list::cache_status(&e))?;
+    cx.server
+        .cache
+        .fresh()
+        .await
+        .map_err(|e| crate::handlers::list::cache_status(&e))?;
     let count = || quotas.count(cx.namespace());
     let outcome = if attributes.dry_run {
-        quotas.ledger.would_fit(cx.namespace(), &limits, &delta, count).map(|()| None)
+        quotas
+            .ledger
+            .would_fit(cx.namespace(), &limits, &delta, count)
+            .map(|()| None)
     } else {
         quotas.ledger.reserve(cx.namespace(), &limits, &delta, count).map(Some)
     };

@@ -19,7 +19,10 @@ pub(crate) async fn create(cx: &Context, body: &Bytes) -> Answer<Response> {
         decode::check_namespace(cx, &mut value)?;
     }
     if object::name(&value).is_empty() && object::generate_name(&value).is_none() {
-        let error = setpoint_meta::field::FieldError::required(setpoint_meta::field::Path::new("metadata").child("name"), "name or generateName is required");
+        let error = setpoint_meta::field::FieldError::required(
+            setpoint_meta::field::Path::new("metadata").child("name"),
+            "name or generateName is required",
+        );
         return Err(Status::invalid(&cx.definition().gvk(cx.version()), "", vec![error]).into());
     }
     let written = commit::create(cx, value, Ownership::Track).await?;
@@ -27,7 +30,12 @@ pub(crate) async fn create(cx: &Context, body: &Bytes) -> Answer<Response> {
 }
 
 /// What was written, as an answer.
-pub(crate) fn answer(cx: &Context, code: StatusCode, negotiated: crate::negotiate::Negotiated, written: Written) -> Answer<Response> {
+pub(crate) fn answer(
+    cx: &Context,
+    code: StatusCode,
+    negotiated: crate::negotiate::Negotiated,
+    written: Written,
+) -> Answer<Response> {
     match written {
         Written::Object(object) => respond::object(cx, code, negotiated, &object),
         Written::Tree(tree) => respond::tree(cx, code, negotiated, tree),

@@ -31,30 +31,52 @@ struct DeleteOptions {
 
 impl DeleteOptions {
     fn parse(cx: &Context, body: &Bytes) -> Answer<Self> {
-        let value = if body.is_empty() { Value::Null } else { decode::parse(decode::content_type(&cx.headers), body)?.0 };
-        if value.get("kind").and_then(Value::as_str).is_some_and(|k| k != "DeleteOptions") {
+        let value = if body.is_empty() {
+            Value::Null
+        } else {
+            decode::parse(decode::content_type(&cx.headers), body)?.0
+        };
+        if value
+            .get("kind")
+            .and_then(Value::as_str)
+            .is_some_and(|k| k != "DeleteOptions")
+        {
             return Err(Status::bad_request("the body of a DELETE must be DeleteOptions").into());
         }
         for dry in value["dryRun"].as_array().into_iter().flatten() {
             if dry != "All" {
-                return Err(Status::bad_request(format!("dryRun: Unsupported value: {dry}: supported values: \"All\"")).into());
+                return Err(Status::bad_request(format!(
+                    "dryRun: Unsupported value: {dry}: supported values: \"All\""
+                ))
+                .into());
             }
         }
         let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         let named = text("/propagationPolicy").or_else(|| cx.query.get("propagationPolicy").map(str::to_owned));
-        let orphan = value.get("orphanDependents").and_then(Value::as_bool).or_else(|| cx.query.get("orphanDependents").map(|v| v == "true"));
+        let orphan = value
+            .get("orphanDependents")
+            .and_then(Value::as_bool)
+            .or_else(|| cx.query.get("orphanDependents").map(|v| v == "true"));
         let policy = match (named.as_deref(), orphan) {
-            (Some(_), Some(_)) => return Err(Status::bad_request("orphanDependents and propagationPolicy cannot be both set").into()),
+            (Some(_), Some(_)) => {
+                return Err(Status::bad_request("orphanDependents and propagationPolicy cannot be both set").into());
+            }
             (None, None) => None,
             (Some("Background"), None) | (None, Some(false)) => Some(""),
             (Some("Foreground"), None) => Some(FOREGROUND),
             (Some("Orphan"), None) | (None, Some(true)) => Some(ORPHAN),
             (Some(other), None) => {
-                let message = format!("propagationPolicy: Unsupported value: {other:?}: supported values: \"Foreground\", \"Background\", \"Orphan\"");
+                let message = format!(
+                    "propagationPolicy: Unsupported value: {other:?}: supported values: \"Foreground\", \"Background\", \"Orphan\""
+                );
                 return Err(Status::bad_request(message).into());
             }
         };
-        Ok(Self { policy, uid: text("/preconditions/uid"), resource_version: text("/preconditions/resourceVersion") })
+        Ok(Self {
+            policy,
+            uid: text("/preconditions/uid"),
+            resource_version: text("/preconditions/resourceVersion"),
+        })
     }
 
     fn dry_run(body: &Bytes) -> bool {
@@ -79,12 +101,20 @@ impl DeleteOptions {
     fn finalizers(&self, value: &mut Value) {
         let Some(policy) = self.policy else { return };
         let metadata = object::metadata_mut(value);
-        let mut list: Vec<Value> = metadata.get("finalizers").and_then(Value::as_array).cloned().unwrap_or_default();
+        let mut list: Vec<Value> = metadata
+            .get("finalizers")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
         list.retain(|f| f != ORPHAN && f != FOREGROUND);
         if !policy.is_empty() {
             list.push(policy.into());
         }
-        if list.is_empty() { drop(metadata.remove("finalizers")) } else { drop(metadata.insert("finalizers".into(), list.into())) }
+        if list.is_empty() {
+            drop(metadata.remove("finalizers"))
+        } else {
+            drop(metadata.insert("finalizers".into(), list.into()))
+        }
     }
 }
 
@@ -97,7 +127,13 @@ pub(crate) async fn delete(cx: &mut Context, body: &Bytes) -> Answer<Response> {
     }
     let cx = &*cx;
     let key = Key::new(cx.key());
-    let written = commit::delete(cx, &key, |old, revision| options.check(cx, old, revision), |v| options.finalizers(v)).await?;
+    let written = commit::delete(
+        cx,
+        &key,
+        |old, revision| options.check(cx, old, revision),
+        |v| options.finalizers(v),
+    )
+    .await?;
     match written {
         // still there, terminating: the client sees what keeps it
         Written::Object(object) => respond::object(cx, StatusCode::OK, negotiated, &object),
@@ -108,7 +144,8 @@ pub(crate) async fn delete(cx: &mut Context, body: &Bytes) -> Answer<Response> {
 /// The Status of an object that is gone.
 fn success(cx: &Context, last: &Value) -> Value {
     let resource = cx.group_resource();
-    let mut details = json!({"name": object::name(last), "kind": resource.resource, "uid": object::uid(last).unwrap_or_default()});
+    let mut details =
+        json!({"name": object::name(last), "kind": resource.resource, "uid": object::uid(last).unwrap_or_default()});
     if !resource.group.is_empty() {
         details["group"] = resource.group.into();
     }
@@ -125,10 +162,18 @@ pub(crate) async fn delete_collection(cx: &mut Context, body: &Bytes) -> Answer<
     let list = ListOptions::parse(&cx.query, false)?;
     let selector = Selector::new(cx, &list)?;
     let seen = settle(cx, list.at).await?;
-    let snapshot = cx.cache().snapshot(&cx.collection(), None, list.limit, seen, |o| selector.matches(o));
+    let snapshot = cx
+        .cache()
+        .snapshot(&cx.collection(), None, list.limit, seen, |o| selector.matches(o));
     let mut items = Vec::with_capacity(snapshot.objects.len());
     for object in snapshot.objects {
-        let outcome = commit::delete(cx, &object.key, |old, revision| options.check(cx, old, revision), |v| options.finalizers(v)).await;
+        let outcome = commit::delete(
+            cx,
+            &object.key,
+            |old, revision| options.check(cx, old, revision),
+            |v| options.finalizers(v),
+        )
+        .await;
         match outcome {
             Ok(_) => items.push(respond::parse(cx, &object)),
             // someone else deleted it first

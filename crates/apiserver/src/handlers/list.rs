@@ -29,10 +29,22 @@ pub(crate) async fn list(cx: &Context) -> Answer<Response> {
         (None, At::Exact(revision)) => page(cx, Some(revision), &options, &selector).await?,
         (None, at) => {
             let seen = settle(cx, at).await?;
-            let snapshot = cx.cache().snapshot(&cx.collection(), None, options.limit, seen, |o| selector.matches(o));
-            let go_on = (snapshot.remaining > 0).then(|| snapshot.objects.last()).flatten().map(|last| token(cx, Some(snapshot.revision), last.key.as_str()));
+            let snapshot = cx
+                .cache()
+                .snapshot(&cx.collection(), None, options.limit, seen, |o| selector.matches(o));
+            let go_on = (snapshot.remaining > 0)
+                .then(|| snapshot.objects.last())
+                .flatten()
+                .map(|last| token(cx, Some(snapshot.revision), last.key.as_str()));
             let remaining = (snapshot.remaining > 0 && selector.is_empty()).then_some(snapshot.remaining as u64);
-            (ListMeta { revision: snapshot.revision, go_on, remaining }, snapshot.objects)
+            (
+                ListMeta {
+                    revision: snapshot.revision,
+                    go_on,
+                    remaining,
+                },
+                snapshot.objects,
+            )
         }
     };
     respond::list(cx, negotiated, &meta, objects)
@@ -49,17 +61,36 @@ pub(crate) async fn settle(cx: &Context, at: At) -> Answer<Revision> {
 }
 
 /// A page at a past revision, from the store. `None`: at the current one, when a continuation had to start again there.
-async fn page(cx: &Context, at: Option<Revision>, options: &ListOptions, selector: &Selector) -> Answer<(ListMeta, Vec<Arc<Object>>)> {
+async fn page(
+    cx: &Context,
+    at: Option<Revision>,
+    options: &ListOptions,
+    selector: &Selector,
+) -> Answer<(ListMeta, Vec<Arc<Object>>)> {
     let collection = cx.collection();
-    let mut after = options.go_on.as_ref().map(|c| Key::new(format!("{}{}", cx.definition().prefix(), c.start)));
+    let mut after = options
+        .go_on
+        .as_ref()
+        .map(|c| Key::new(format!("{}{}", cx.definition().prefix(), c.start)));
     if after.as_ref().is_some_and(|a| !a.as_str().starts_with(&collection)) {
         return Err(Status::bad_request("continue key is not valid: it belongs to another list").into());
     }
     let mut objects = Vec::new();
     loop {
         // with a selector, pages of the store are read until the page of the client is full
-        let want = if options.limit == 0 { 0 } else if selector.is_empty() { options.limit } else { options.limit.max(500) };
-        let read = cx.server.cache.store().list(&collection, at, after.as_ref(), want).await;
+        let want = if options.limit == 0 {
+            0
+        } else if selector.is_empty() {
+            options.limit
+        } else {
+            options.limit.max(500)
+        };
+        let read = cx
+            .server
+            .cache
+            .store()
+            .list(&collection, at, after.as_ref(), want)
+            .await;
         let read = read.map_err(|e| expired_page(cx, &e, options))?;
         let full = options.limit.max(1);
         for (index, (key, versioned)) in read.items.iter().enumerate() {
@@ -71,12 +102,26 @@ async fn page(cx: &Context, at: Option<Revision>, options: &ListOptions, selecto
             if options.limit != 0 && objects.len() == full && (read.more || index + 1 < read.items.len()) {
                 let go_on = Some(token(cx, Some(read.revision), key.as_str()));
                 let remaining = read.remaining.filter(|_| selector.is_empty());
-                return Ok((ListMeta { revision: read.revision, go_on, remaining }, objects));
+                return Ok((
+                    ListMeta {
+                        revision: read.revision,
+                        go_on,
+                        remaining,
+                    },
+                    objects,
+                ));
             }
         }
         after = read.items.last().map(|(key, _)| key.clone());
         if !read.more || after.is_none() {
-            return Ok((ListMeta { revision: read.revision, go_on: None, remaining: None }, objects));
+            return Ok((
+                ListMeta {
+                    revision: read.revision,
+                    go_on: None,
+                    remaining: None,
+                },
+                objects,
+            ));
         }
     }
 }
@@ -104,13 +149,17 @@ fn expired_page(cx: &Context, error: &StoreError, options: &ListOptions) -> Box<
 /// A failed read or write of the store as the client is told.
 pub(crate) fn store_status(error: &StoreError) -> Box<Status> {
     match error {
-        StoreError::Compacted { asked, oldest } => {
-            Status::expired(format!("The resourceVersion for the provided list is too old: {asked} (oldest readable: {oldest})"))
-        }
+        StoreError::Compacted { asked, oldest } => Status::expired(format!(
+            "The resourceVersion for the provided list is too old: {asked} (oldest readable: {oldest})"
+        )),
         StoreError::Future { asked, current } => Status::too_large_resource_version(asked.get(), current.get()),
         StoreError::Invalid(why) => Status::request_entity_too_large(why),
-        StoreError::ReadOnly(why) => Status::service_unavailable(format!("the store is read-only: {why}")).retry_after(30),
-        StoreError::Unavailable(why) => Status::service_unavailable(format!("the store is unavailable: {why}")).retry_after(1),
+        StoreError::ReadOnly(why) => {
+            Status::service_unavailable(format!("the store is read-only: {why}")).retry_after(30)
+        }
+        StoreError::Unavailable(why) => {
+            Status::service_unavailable(format!("the store is unavailable: {why}")).retry_after(1)
+        }
         StoreError::Conflict { .. } | StoreError::Corrupt(_) => Status::internal(error),
     }
     .into()
@@ -152,17 +201,37 @@ struct FieldRequirement {
 impl Selector {
     /// Refuses fields that the kind does not select by (KEP-4358).
     pub(crate) fn new(cx: &Context, options: &ListOptions) -> Answer<Self> {
-        let mut selector = Self { labels: options.labels.clone(), names: Vec::new(), fields: Vec::new(), empty: options.labels.is_everything() };
+        let mut selector = Self {
+            labels: options.labels.clone(),
+            names: Vec::new(),
+            fields: Vec::new(),
+            empty: options.labels.is_everything(),
+        };
         for requirement in options.fields.requirements() {
             selector.empty = false;
             let field = &*requirement.field;
-            let name = field == "metadata.name" || (field == "metadata.namespace" && !cx.definition().scope.eq(&setpoint_definition::Scope::Cluster));
-            if !name && !cx.version().selectable_fields.iter().any(|f| f.trim_start_matches('.') == field) {
+            let name = field == "metadata.name"
+                || (field == "metadata.namespace" && !cx.definition().scope.eq(&setpoint_definition::Scope::Cluster));
+            if !name
+                && !cx
+                    .version()
+                    .selectable_fields
+                    .iter()
+                    .any(|f| f.trim_start_matches('.') == field)
+            {
                 return Err(Status::bad_request(format!("field label not supported: {field}")).into());
             }
             let path = field.split('.').map(str::to_owned).collect();
-            let parsed = FieldRequirement { path, value: requirement.value.clone(), equal: !requirement.negated };
-            if name { selector.names.push(parsed) } else { selector.fields.push(parsed) }
+            let parsed = FieldRequirement {
+                path,
+                value: requirement.value.clone(),
+                equal: !requirement.negated,
+            };
+            if name {
+                selector.names.push(parsed)
+            } else {
+                selector.fields.push(parsed)
+            }
         }
         Ok(selector)
     }
@@ -178,7 +247,11 @@ impl Selector {
             return true;
         }
         let by_name = self.names.iter().all(|r| {
-            let actual = if r.path[1] == "name" { object.name() } else { object.namespace() };
+            let actual = if r.path[1] == "name" {
+                object.name()
+            } else {
+                object.namespace()
+            };
             (actual == r.value) == r.equal
         });
         by_name && self.labels.matches(&ObjectLabels(object)) && (self.fields.is_empty() || self.match_fields(object))

@@ -27,7 +27,10 @@ pub(crate) async fn patch(cx: &Context, target: &Target, body: &Bytes) -> Answer
     let strategic = cx.definition().origin == setpoint_definition::Origin::Kubernetes;
     let kind = decode::content_type(&cx.headers);
     if cx.query.get("force").is_some() && kind != APPLY_YAML {
-        return Err(Status::bad_request("PatchOptions.meta.k8s.io \"\" is invalid: force: Forbidden: may not be specified for non-apply patch").into());
+        return Err(Status::bad_request(
+            "PatchOptions.meta.k8s.io \"\" is invalid: force: Forbidden: may not be specified for non-apply patch",
+        )
+        .into());
     }
     match kind {
         APPLY_YAML => apply(cx, target, body).await,
@@ -45,7 +48,8 @@ pub(crate) async fn patch(cx: &Context, target: &Target, body: &Bytes) -> Answer
             let (patch, _) = decode::parse("application/json", body)?;
             change(cx, target, |old| {
                 let mut new = old.clone();
-                setpoint_patch::strategic_merge_patch(&cx.version().schema, &mut new, &patch).map_err(|e| patch_status(cx, &e))?;
+                setpoint_patch::strategic_merge_patch(&cx.version().schema, &mut new, &patch)
+                    .map_err(|e| patch_status(cx, &e))?;
                 Ok(new)
             })
             .await
@@ -66,7 +70,11 @@ fn json_patch(cx: &Context, old: &Value, body: &Bytes) -> Answer<Value> {
     Ok(new)
 }
 
-async fn change(cx: &Context, target: &Target, change: impl Fn(&Value) -> Answer<Value> + Send + Sync) -> Answer<Response> {
+async fn change(
+    cx: &Context,
+    target: &Target,
+    change: impl Fn(&Value) -> Answer<Value> + Send + Sync,
+) -> Answer<Response> {
     let negotiated = cx.negotiate(true)?;
     let validation = FieldValidation::of(cx)?;
     let written = commit::update(cx, target, Ownership::Track, |old| {
@@ -85,7 +93,10 @@ async fn change(cx: &Context, target: &Target, change: impl Fn(&Value) -> Answer
 async fn apply(cx: &Context, target: &Target, body: &Bytes) -> Answer<Response> {
     let negotiated = cx.negotiate(true)?;
     if cx.query.get("fieldManager").is_none() {
-        return Err(Status::bad_request("PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch").into());
+        return Err(Status::bad_request(
+            "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
+        )
+        .into());
     }
     let patch = applied(cx, body)?;
     let exists = commit_target_exists(cx).await?;
@@ -94,7 +105,12 @@ async fn apply(cx: &Context, target: &Target, body: &Bytes) -> Answer<Response> 
             return Err(cx.not_found());
         }
         if object::resource_version(&patch).is_some() || object::uid(&patch).is_some() {
-            return Err(Status::conflict(&cx.group_resource(), &cx.path.name, "the object does not exist, but the applied configuration names its uid or resourceVersion").into());
+            return Err(Status::conflict(
+                &cx.group_resource(),
+                &cx.path.name,
+                "the object does not exist, but the applied configuration names its uid or resourceVersion",
+            )
+            .into());
         }
         let merged = merge(cx, None, &patch, target)?;
         match commit::create(cx, merged, Ownership::Applied).await {
@@ -102,7 +118,10 @@ async fn apply(cx: &Context, target: &Target, body: &Bytes) -> Answer<Response> 
             other => return answer(cx, StatusCode::CREATED, negotiated, other?),
         }
     }
-    let written = commit::update(cx, target, Ownership::Applied, |old| merge(cx, Some(old), &patch, target)).await?;
+    let written = commit::update(cx, target, Ownership::Applied, |old| {
+        merge(cx, Some(old), &patch, target)
+    })
+    .await?;
     match written {
         Written::Object(_) | Written::Tree(_) => answer(cx, StatusCode::OK, negotiated, written),
     }
@@ -112,7 +131,11 @@ async fn commit_target_exists(cx: &Context) -> Answer<bool> {
     if cx.cache().get(&cx.key()).is_some() {
         return Ok(true);
     }
-    cx.server.cache.fresh().await.map_err(|e| super::list::cache_status(&e))?;
+    cx.server
+        .cache
+        .fresh()
+        .await
+        .map_err(|e| super::list::cache_status(&e))?;
     Ok(cx.cache().get(&cx.key()).is_some())
 }
 
@@ -122,7 +145,10 @@ fn applied(cx: &Context, body: &Bytes) -> Answer<Value> {
     let given = object::api_version(&patch).to_owned();
     let expected = cx.served.api_version();
     if given != expected {
-        return Err(Status::bad_request(format!("the API version in the patch ({given:?}) does not match the expected API version ({expected:?})")).into());
+        return Err(Status::bad_request(format!(
+            "the API version in the patch ({given:?}) does not match the expected API version ({expected:?})"
+        ))
+        .into());
     }
     decode::check_type(&cx.served, &mut patch)?;
     decode::check_name(cx, &mut patch)?;
@@ -132,7 +158,12 @@ fn applied(cx: &Context, body: &Bytes) -> Answer<Value> {
     let unknown = decode::prune(&cx.served, &mut patch);
     // an apply that names an unknown field fails whatever fieldValidation says: it could not be owned
     if let Some(first) = unknown.first() {
-        let message = format!("failed to create typed patch object ({}/{}; {}): field not declared in schema: {first}", cx.namespace(), cx.path.name, cx.definition().gvk(cx.version()));
+        let message = format!(
+            "failed to create typed patch object ({}/{}; {}): field not declared in schema: {first}",
+            cx.namespace(),
+            cx.path.name,
+            cx.definition().gvk(cx.version())
+        );
         return Err(Status::internal(message).into());
     }
     Ok(patch)
@@ -142,9 +173,22 @@ fn merge(cx: &Context, live: Option<&Value>, patch: &Value, target: &Target) -> 
     let manager = cx.field_manager()?;
     let now = setpoint_meta::time::rfc3339(cx.server.clock.now());
     let api_version = cx.served.api_version();
-    let manager = Manager { name: &manager, api_version: &api_version, subresource: &cx.path.subresource, now: &now };
+    let manager = Manager {
+        name: &manager,
+        api_version: &api_version,
+        subresource: &cx.path.subresource,
+        now: &now,
+    };
     let reset = commit::reset_fields(cx, target);
-    let mut merged = setpoint_patch::apply(&cx.version().schema, live, patch, &manager, cx.query.flag("force"), &reset).map_err(|e| match e {
+    let mut merged = setpoint_patch::apply(
+        &cx.version().schema,
+        live,
+        patch,
+        &manager,
+        cx.query.flag("force"),
+        &reset,
+    )
+    .map_err(|e| match e {
         ApplyError::Conflicts(_) => Box::new(e.status()),
         ApplyError::Invalid(why) => Box::new(Status::bad_request(why)),
     })?;
@@ -163,7 +207,10 @@ pub(crate) fn patch_status(cx: &Context, error: &PatchError) -> Box<Status> {
     match error.status_code() {
         413 => Status::request_entity_too_large(message),
         415 => Status::unsupported_media_type(&[JSON, MERGE, APPLY_YAML]),
-        422 => Status { message, ..Status::invalid(&cx.definition().gvk(cx.version()), &cx.path.name, Vec::new()) },
+        422 => Status {
+            message,
+            ..Status::invalid(&cx.definition().gvk(cx.version()), &cx.path.name, Vec::new())
+        },
         _ => Status::bad_request(message),
     }
     .into()

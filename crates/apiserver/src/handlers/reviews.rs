@@ -29,7 +29,9 @@ pub(crate) async fn review(cx: &Context, body: &Bytes) -> Answer<Response> {
         "SelfSubjectAccessReview" => access(cx, &review["spec"], &cx.user)?,
         "SubjectAccessReview" => access(cx, &review["spec"], &subject(cx, &review["spec"])?)?,
         "LocalSubjectAccessReview" => {
-            let namespace = review.pointer("/spec/resourceAttributes/namespace").and_then(Value::as_str);
+            let namespace = review
+                .pointer("/spec/resourceAttributes/namespace")
+                .and_then(Value::as_str);
             if namespace != Some(cx.namespace()) {
                 let path = Path::new("spec").child("resourceAttributes").child("namespace");
                 let error = FieldError::invalid(path, namespace.unwrap_or_default(), "must match metadata.namespace");
@@ -40,7 +42,9 @@ pub(crate) async fn review(cx: &Context, body: &Bytes) -> Answer<Response> {
         "SelfSubjectRulesReview" => rules(cx, &review["spec"])?,
         other => return Err(Status::internal(format_args!("no review is served for {other}")).into()),
     };
-    object::metadata_mut(&mut review).entry("creationTimestamp").or_insert(Value::Null);
+    object::metadata_mut(&mut review)
+        .entry("creationTimestamp")
+        .or_insert(Value::Null);
     review["status"] = status;
     respond::encoded(StatusCode::CREATED, negotiated, &review)
 }
@@ -59,16 +63,30 @@ fn subject(cx: &Context, spec: &Value) -> Answer<UserInfo> {
     let name = spec["user"].as_str().unwrap_or_default();
     let groups: Vec<String> = texts(&spec["groups"]);
     if name.is_empty() && groups.is_empty() {
-        let error = FieldError::invalid(Path::new("spec").child("user"), name, "at least one of user or group must be specified");
+        let error = FieldError::invalid(
+            Path::new("spec").child("user"),
+            name,
+            "at least one of user or group must be specified",
+        );
         return Err(invalid(cx, vec![error]));
     }
     let extra = spec["extra"].as_object().into_iter().flatten();
     let extra: BTreeMap<String, Vec<String>> = extra.map(|(k, v)| (k.to_lowercase(), texts(v))).collect();
-    Ok(UserInfo { uid: spec["uid"].as_str().unwrap_or_default().to_owned(), extra, ..UserInfo::new(name, groups) })
+    Ok(UserInfo {
+        uid: spec["uid"].as_str().unwrap_or_default().to_owned(),
+        extra,
+        ..UserInfo::new(name, groups)
+    })
 }
 
 fn texts(value: &Value) -> Vec<String> {
-    value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect()
 }
 
 fn access(cx: &Context, spec: &Value, user: &UserInfo) -> Answer<Value> {
@@ -77,15 +95,37 @@ fn access(cx: &Context, spec: &Value, user: &UserInfo) -> Answer<Value> {
     let authorizer = &cx.server.authorization.authorizer;
     let decision = match (resource.is_object(), path.is_object()) {
         (true, false) => {
-            let [verb, group, version, plural, sub, namespace, name] =
-                ["verb", "group", "version", "resource", "subresource", "namespace", "name"].map(|key| text(resource, key));
-            let asked = Attributes { api_version: &version, ..Attributes::resource(user, &verb, &group, &plural) };
+            let [verb, group, version, plural, sub, namespace, name] = [
+                "verb",
+                "group",
+                "version",
+                "resource",
+                "subresource",
+                "namespace",
+                "name",
+            ]
+            .map(|key| text(resource, key));
+            let asked = Attributes {
+                api_version: &version,
+                ..Attributes::resource(user, &verb, &group, &plural)
+            };
             authorizer.authorize(&asked.in_namespace(&namespace).named(&name).subresource(&sub))
         }
-        (false, true) => authorizer.authorize(&Attributes::non_resource(user, &text(path, "verb"), &text(path, "path"))),
+        (false, true) => authorizer.authorize(&Attributes::non_resource(
+            user,
+            &text(path, "verb"),
+            &text(path, "path"),
+        )),
         _ => {
             let detail = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
-            return Err(invalid(cx, vec![FieldError::invalid(Path::new("spec").child("resourceAttributes"), Value::Null, detail)]));
+            return Err(invalid(
+                cx,
+                vec![FieldError::invalid(
+                    Path::new("spec").child("resourceAttributes"),
+                    Value::Null,
+                    detail,
+                )],
+            ));
         }
     };
     let mut status = json!({"allowed": decision.is_allowed()});
@@ -114,18 +154,28 @@ fn rules(cx: &Context, spec: &Value) -> Answer<Value> {
 }
 
 fn token(cx: &Context, review: &Value) -> Answer<Value> {
-    let presented = review.pointer("/spec/token").and_then(Value::as_str).unwrap_or_default();
+    let presented = review
+        .pointer("/spec/token")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     if presented.is_empty() {
         return Err(Status::bad_request("token is required for TokenReview in authentication").into());
     }
     let audiences = texts(&review["spec"]["audiences"]);
-    Ok(match cx.server.authentication.tokens.review(presented, &audiences, cx.server.clock.now()) {
-        Outcome::Known(mut user) => {
-            user.groups.push(AUTHENTICATED.to_owned());
-            user.groups.dedup();
-            json!({"authenticated": true, "user": user_json(&user), "audiences": audiences})
-        }
-        Outcome::Refused(why) => json!({"authenticated": false, "user": {}, "error": why}),
-        Outcome::NotMine => json!({"authenticated": false, "user": {}}),
-    })
+    Ok(
+        match cx
+            .server
+            .authentication
+            .tokens
+            .review(presented, &audiences, cx.server.clock.now())
+        {
+            Outcome::Known(mut user) => {
+                user.groups.push(AUTHENTICATED.to_owned());
+                user.groups.dedup();
+                json!({"authenticated": true, "user": user_json(&user), "audiences": audiences})
+            }
+            Outcome::Refused(why) => json!({"authenticated": false, "user": {}, "error": why}),
+            Outcome::NotMine => json!({"authenticated": false, "user": {}}),
+        },
+    )
 }

@@ -4,7 +4,11 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
 use setpoint_definition::ScalePaths;
-use setpoint_meta::{field::{FieldError, Path}, object, status::Status};
+use setpoint_meta::{
+    field::{FieldError, Path},
+    object,
+    status::Status,
+};
 
 use crate::{
     Answer, Response,
@@ -16,17 +20,24 @@ use crate::{
 
 /// GET, PUT or PATCH of `/scale`.
 pub(crate) async fn scale(cx: &Context, body: &Bytes) -> Answer<Response> {
-    let Some(paths) = cx.version().scale.clone() else { return Err(Status::no_such_path().into()) };
+    let Some(paths) = cx.version().scale.clone() else {
+        return Err(Status::no_such_path().into());
+    };
     let negotiated = cx.negotiate(false)?;
     let shown = match cx.info.verb {
         "get" => {
-            cx.server.cache.fresh().await.map_err(|e| super::list::cache_status(&e))?;
+            cx.server
+                .cache
+                .fresh()
+                .await
+                .map_err(|e| super::list::cache_status(&e))?;
             let object = cx.cache().get(&cx.key()).ok_or_else(|| cx.not_found())?;
             view(&paths, &respond::parse(cx, &object))
         }
         "update" | "patch" => {
             let change = Change::parse(cx, body)?;
-            let written = commit::update(cx, &Target::Main, Ownership::Track, |old| change.apply(cx, &paths, old)).await?;
+            let written =
+                commit::update(cx, &Target::Main, Ownership::Track, |old| change.apply(cx, &paths, old)).await?;
             match written {
                 Written::Object(object) => view(&paths, &respond::parse(cx, &object)),
                 Written::Tree(tree) => view(&paths, &tree),
@@ -52,9 +63,13 @@ impl Change {
         }
         match decode::content_type(&cx.headers) {
             "application/json-patch+json" => Ok(Self::Json(body.clone())),
-            "application/merge-patch+json" | "application/strategic-merge-patch+json" => Ok(Self::Merge(decode::parse("application/json", body)?.0)),
+            "application/merge-patch+json" | "application/strategic-merge-patch+json" => {
+                Ok(Self::Merge(decode::parse("application/json", body)?.0))
+            }
             "application/apply-patch+yaml" => Ok(Self::Merge(decode::yaml_or_json(body)?)),
-            _ => Err(Status::unsupported_media_type(&["application/json-patch+json", "application/merge-patch+json"]).into()),
+            _ => Err(
+                Status::unsupported_media_type(&["application/json-patch+json", "application/merge-patch+json"]).into(),
+            ),
         }
     }
 
@@ -65,14 +80,23 @@ impl Change {
         match self {
             Self::Replace(value) => after = value.clone(),
             Self::Merge(patch) => setpoint_patch::merge_patch(&mut after, patch),
-            Self::Json(patch) => setpoint_patch::json_patch(&mut after, patch).map_err(|e| super::patch::patch_status(cx, &e))?,
+            Self::Json(patch) => {
+                setpoint_patch::json_patch(&mut after, patch).map_err(|e| super::patch::patch_status(cx, &e))?
+            }
         }
         let replicas = match after.pointer("/spec/replicas") {
             None | Some(Value::Null) => json!(0),
             Some(value) => value.clone(),
         };
-        if !replicas.as_i64().is_some_and(|n| (0..=i64::from(i32::MAX)).contains(&n)) {
-            let error = FieldError::invalid(Path::new("spec").child("replicas"), replicas, "should be a non-negative integer");
+        if !replicas
+            .as_i64()
+            .is_some_and(|n| (0..=i64::from(i32::MAX)).contains(&n))
+        {
+            let error = FieldError::invalid(
+                Path::new("spec").child("replicas"),
+                replicas,
+                "should be a non-negative integer",
+            );
             let kind = setpoint_meta::Gvk::new("autoscaling", "v1", "Scale");
             return Err(Status::invalid(&kind, object::name(old), vec![error]).into());
         }

@@ -17,26 +17,43 @@ use crate::{Answer, Response, context::Context, decode, respond};
 pub(crate) async fn create(cx: &Context, body: &Bytes) -> Answer<Response> {
     let negotiated = cx.negotiate(false)?;
     let (mut review, _) = decode::parse(decode::content_type(&cx.headers), body)?;
-    cx.server.cache.fresh().await.map_err(|e| super::list::cache_status(&e))?;
+    cx.server
+        .cache
+        .fresh()
+        .await
+        .map_err(|e| super::list::cache_status(&e))?;
     let account = cx.cache().get(&cx.key()).ok_or_else(|| cx.not_found())?.parse();
-    let seconds = review.pointer("/spec/expirationSeconds").and_then(Value::as_i64).unwrap_or(3600);
+    let seconds = review
+        .pointer("/spec/expirationSeconds")
+        .and_then(Value::as_i64)
+        .unwrap_or(3600);
     let audiences = review.pointer("/spec/audiences").and_then(Value::as_array);
     let request = TokenRequest {
         namespace: cx.namespace(),
         name: &cx.path.name,
         uid: object::uid(&account).unwrap_or_default(),
-        audiences: audiences.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect(),
+        audiences: audiences
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect(),
         expiration_seconds: seconds,
     };
     let now = cx.server.clock.now();
-    let issued = cx.server.authentication.tokens.issue(&request, now).map_err(|error| match error {
-        TokenError::Key(_) => Status::internal(error),
-        error => {
-            let path = Path::new("spec").child("expirationSeconds");
-            let errors = vec![FieldError::invalid(path, seconds, error.to_string())];
-            Status::invalid(&Gvk::new("authentication.k8s.io", "v1", "TokenRequest"), "", errors)
-        }
-    })?;
+    let issued = cx
+        .server
+        .authentication
+        .tokens
+        .issue(&request, now)
+        .map_err(|error| match error {
+            TokenError::Key(_) => Status::internal(error),
+            error => {
+                let path = Path::new("spec").child("expirationSeconds");
+                let errors = vec![FieldError::invalid(path, seconds, error.to_string())];
+                Status::invalid(&Gvk::new("authentication.k8s.io", "v1", "TokenRequest"), "", errors)
+            }
+        })?;
     if !review.is_object() {
         review = json!({});
     }

@@ -26,7 +26,11 @@ pub(crate) async fn update(cx: &Context, target: &Target, body: &Bytes) -> Answe
     }
     let exists = || cx.cache().get(&cx.key()).is_some();
     if cx.definition().create_on_update && *target == Target::Main && !exists() {
-        cx.server.cache.fresh().await.map_err(|e| super::list::cache_status(&e))?;
+        cx.server
+            .cache
+            .fresh()
+            .await
+            .map_err(|e| super::list::cache_status(&e))?;
         if !exists() {
             object::metadata_mut(&mut value).remove("resourceVersion");
             let written = commit::create(cx, value, Ownership::Track).await?;
@@ -48,7 +52,10 @@ pub(crate) async fn finalize_namespace(cx: &Context, body: &Bytes) -> Answer<Res
         if let Some(version) = object::resource_version(&value) {
             object::metadata_mut(&mut new).insert("resourceVersion".into(), version.into());
         }
-        new["spec"]["finalizers"] = value.pointer("/spec/finalizers").cloned().unwrap_or_else(|| serde_json::json!([]));
+        new["spec"]["finalizers"] = value
+            .pointer("/spec/finalizers")
+            .cloned()
+            .unwrap_or_else(|| serde_json::json!([]));
         Ok(new)
     })
     .await?;

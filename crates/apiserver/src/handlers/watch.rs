@@ -45,7 +45,9 @@ pub(crate) async fn watch(cx: Arc<Context>) -> Answer<Response> {
     let options = ListOptions::parse(&cx.query, true)?;
     let selector = Selector::new(&cx, &options)?;
     let start = begin(&cx, &options, &selector).await?;
-    let lifetime = options.timeout.unwrap_or_else(|| Duration::from_secs(rand::rng().random_range(LIFETIME)));
+    let lifetime = options
+        .timeout
+        .unwrap_or_else(|| Duration::from_secs(rand::rng().random_range(LIFETIME)));
     let watcher = Watcher {
         plain: selector.is_empty() && negotiated.form == Form::Object && !cx.served.converts(),
         collection: cx.collection(),
@@ -63,7 +65,11 @@ pub(crate) async fn watch(cx: Arc<Context>) -> Answer<Response> {
         cx,
     };
     let stream = futures::stream::unfold(watcher, |mut w| async move { w.next().await.map(|chunk| (chunk, w)) });
-    Ok(respond::with_type(StatusCode::OK, "application/json", ResponseBody::Stream(stream.boxed())))
+    Ok(respond::with_type(
+        StatusCode::OK,
+        "application/json",
+        ResponseBody::Stream(stream.boxed()),
+    ))
 }
 
 /// Where events come from.
@@ -71,7 +77,11 @@ enum Source {
     /// The window of the cache.
     Window(Subscription),
     /// The store's own history, until it has caught up with the window.
-    History { stream: setpoint_store::WatchStream, until: Revision, subscription: Subscription },
+    History {
+        stream: setpoint_store::WatchStream,
+        until: Revision,
+        subscription: Subscription,
+    },
 }
 
 struct Start {
@@ -108,8 +118,14 @@ async fn begin(cx: &Context, options: &ListOptions, selector: &Selector) -> Answ
             pending.push_back(Initial::End(snapshot.revision));
         }
         // the snapshot was taken a moment ago; the window cannot have moved past it unless thousands of writes came in between
-        let subscription = resource.subscribe(snapshot.revision).map_err(|e| Status::expired(e.to_string()))?;
-        return Ok(Start { source: Source::Window(subscription), pending, seen: snapshot.revision });
+        let subscription = resource
+            .subscribe(snapshot.revision)
+            .map_err(|e| Status::expired(e.to_string()))?;
+        return Ok(Start {
+            source: Source::Window(subscription),
+            pending,
+            seen: snapshot.revision,
+        });
     }
     let from = match options.version {
         Some(r) if r > Revision::ZERO => {
@@ -120,17 +136,40 @@ async fn begin(cx: &Context, options: &ListOptions, selector: &Selector) -> Answ
     };
     let source = match resource.subscribe(from) {
         Ok(subscription) => Source::Window(subscription),
-        Err(lagged) => history(cx, from).await.map_err(|e| if e.code == 410 { Status::expired(lagged.to_string()).into() } else { e })?,
+        Err(lagged) => history(cx, from).await.map_err(|e| {
+            if e.code == 410 {
+                Status::expired(lagged.to_string()).into()
+            } else {
+                e
+            }
+        })?,
     };
-    Ok(Start { source, pending: VecDeque::new(), seen: from })
+    Ok(Start {
+        source,
+        pending: VecDeque::new(),
+        seen: from,
+    })
 }
 
 /// A watch from before the window goes through the store's history first.
 async fn history(cx: &Context, from: Revision) -> Answer<Source> {
     let until = cx.server.cache.revision();
-    let subscription = cx.cache().subscribe(until).map_err(|e| Status::expired(e.to_string()))?;
-    let stream = cx.server.cache.store().watch(&cx.collection(), from).await.map_err(|e| store_status(&e))?;
-    Ok(Source::History { stream, until, subscription })
+    let subscription = cx
+        .cache()
+        .subscribe(until)
+        .map_err(|e| Status::expired(e.to_string()))?;
+    let stream = cx
+        .server
+        .cache
+        .store()
+        .watch(&cx.collection(), from)
+        .await
+        .map_err(|e| store_status(&e))?;
+    Ok(Source::History {
+        stream,
+        until,
+        subscription,
+    })
 }
 
 struct Watcher {
@@ -217,8 +256,14 @@ impl Watcher {
             self.bookmark(self.seen, false, out);
             return Ok(());
         }
-        let wake = if self.bookmarks { self.deadline.min(self.next_bookmark) } else { self.deadline };
-        let Source::Window(subscription) = &mut self.source else { return Ok(()) };
+        let wake = if self.bookmarks {
+            self.deadline.min(self.next_bookmark)
+        } else {
+            self.deadline
+        };
+        let Source::Window(subscription) = &mut self.source else {
+            return Ok(());
+        };
         tokio::select! {
             () = subscription.changed() => {}
             () = tokio::time::sleep_until(wake) => {}
@@ -229,7 +274,9 @@ impl Watcher {
 
     /// Takes one item of the store's history; switches to the window when it has caught up.
     async fn replay(&mut self, out: &mut Vec<u8>) -> Answer<()> {
-        let Source::History { stream, until, .. } = &mut self.source else { return Ok(()) };
+        let Source::History { stream, until, .. } = &mut self.source else {
+            return Ok(());
+        };
         let until = *until;
         if self.seen < until {
             let through;
@@ -253,7 +300,15 @@ impl Watcher {
             self.seen = self.seen.max(through.min(until));
         }
         if self.seen >= until {
-            let source = std::mem::replace(&mut self.source, Source::Window(self.cx.cache().subscribe(until).map_err(|e| Status::expired(e.to_string()))?));
+            let source = std::mem::replace(
+                &mut self.source,
+                Source::Window(
+                    self.cx
+                        .cache()
+                        .subscribe(until)
+                        .map_err(|e| Status::expired(e.to_string()))?,
+                ),
+            );
             if let Source::History { subscription, .. } = source {
                 // the cursor that was taken at the start: nothing that came meanwhile is lost
                 self.source = Source::Window(subscription);
@@ -278,7 +333,9 @@ impl Watcher {
             (true, false) => {
                 // the old object at the new resourceVersion: for a deletion the event carries just that
                 match (&event.previous, event.change) {
-                    (Some(previous), Change::Added | Change::Modified) => self.frame(Change::Deleted, &previous.at(event.revision()), out),
+                    (Some(previous), Change::Added | Change::Modified) => {
+                        self.frame(Change::Deleted, &previous.at(event.revision()), out)
+                    }
                     _ => self.frame(Change::Deleted, &event.object, out),
                 }
             }
@@ -312,10 +369,15 @@ impl Watcher {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
         let object = match self.form {
-            Form::Object => json!({"kind": &*self.cx.definition().kind, "apiVersion": self.cx.served.api_version(), "metadata": metadata}),
-            Form::Metadata => json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}),
+            Form::Object => {
+                json!({"kind": &*self.cx.definition().kind, "apiVersion": self.cx.served.api_version(), "metadata": metadata})
+            }
+            Form::Metadata => {
+                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+            }
             Form::Table => {
-                let row = json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata});
+                let row =
+                    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata});
                 let mut shown = respond::render(&self.cx, std::iter::once(&row));
                 shown["metadata"] = json!({"resourceVersion": revision.to_string()});
                 shown
@@ -333,15 +395,28 @@ fn error_frame(out: &mut Vec<u8>, status: &Status) {
 
 /// An event of the store's history as the cache would have made it.
 fn convert(event: setpoint_store::Event) -> Answer<Event> {
-    let object = |versioned: &setpoint_store::Versioned| Object::new(event.key.clone(), versioned).map(Arc::new).map_err(Status::internal);
+    let object = |versioned: &setpoint_store::Versioned| {
+        Object::new(event.key.clone(), versioned)
+            .map(Arc::new)
+            .map_err(Status::internal)
+    };
     let previous = event.previous.as_ref().map(object).transpose()?;
     let current = event.current.as_ref().map(object).transpose()?;
     Ok(match (current, previous) {
         (Some(current), previous) => {
-            let change = if previous.is_some() { Change::Modified } else { Change::Added };
+            let change = if previous.is_some() {
+                Change::Modified
+            } else {
+                Change::Added
+            };
             Event::new(change, current, previous)
         }
         (None, Some(previous)) => Event::new(Change::Deleted, Arc::new(previous.at(event.revision)), Some(previous)),
-        (None, None) => return Err(cache_status(&setpoint_cache::CacheError::Behind { asked: event.revision, current: event.revision })),
+        (None, None) => {
+            return Err(cache_status(&setpoint_cache::CacheError::Behind {
+                asked: event.revision,
+                current: event.revision,
+            }));
+        }
     })
 }

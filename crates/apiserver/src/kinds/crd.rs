@@ -36,14 +36,26 @@ impl Strategy for CustomResourceDefinitions {
 
 /// Accepted names, established, and every version that was ever stored.
 fn status(new: &Value, old: &Value, now: Timestamp) -> Value {
-    let storage = new.pointer("/spec/versions").and_then(Value::as_array).into_iter().flatten().find(|v| v["storage"] == true);
+    let storage = new
+        .pointer("/spec/versions")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .find(|v| v["storage"] == true);
     let mut stored: Vec<Value> = old["storedVersions"].as_array().cloned().unwrap_or_default();
     if let Some(name) = storage.map(|v| v["name"].clone()).filter(|n| !stored.contains(n)) {
         stored.push(name);
     }
     let since = |ty: &str| {
-        let before = old["conditions"].as_array().into_iter().flatten().find(|c| c["type"] == ty && c["status"] == "True");
-        before.map_or_else(|| setpoint_meta::time::rfc3339(now).into(), |c| c["lastTransitionTime"].clone())
+        let before = old["conditions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|c| c["type"] == ty && c["status"] == "True");
+        before.map_or_else(
+            || setpoint_meta::time::rfc3339(now).into(),
+            |c| c["lastTransitionTime"].clone(),
+        )
     };
     let mut conditions = vec![
         json!({"type": "NamesAccepted", "status": "True", "reason": "NoConflicts", "message": "no conflicts found", "lastTransitionTime": since("NamesAccepted")}),

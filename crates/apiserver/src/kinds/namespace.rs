@@ -25,7 +25,10 @@ impl Strategy for Namespaces {
 
     fn begin_delete(&self, object: &mut Value) -> bool {
         object["status"]["phase"] = "Terminating".into();
-        object.pointer("/spec/finalizers").and_then(Value::as_array).is_some_and(|f| !f.is_empty())
+        object
+            .pointer("/spec/finalizers")
+            .and_then(Value::as_array)
+            .is_some_and(|f| !f.is_empty())
     }
 }
 

@@ -9,16 +9,25 @@ use kube::{
 
 /// Every kind that can be listed, each in its preferred version.
 pub(super) async fn kinds(client: &Client) -> Result<Vec<(ApiResource, Scope)>> {
-    let discovery = Discovery::new(client.clone()).run_aggregated().await.context("cannot ask the server which kinds it serves")?;
+    let discovery = Discovery::new(client.clone())
+        .run_aggregated()
+        .await
+        .context("cannot ask the server which kinds it serves")?;
     let groups = discovery.groups().flat_map(|g| g.recommended_resources());
-    Ok(groups.filter(|(_, c)| c.supports_operation(verbs::LIST)).map(|(r, c)| (r, c.scope)).collect())
+    Ok(groups
+        .filter(|(_, c)| c.supports_operation(verbs::LIST))
+        .map(|(r, c)| (r, c.scope))
+        .collect())
 }
 
 /// The kind that a person means: plural, singular (the kind in lower case) or kind, optionally followed by `.group`.
 pub(super) fn kind(kinds: &[(ApiResource, Scope)], typed: &str) -> Result<(ApiResource, Scope)> {
     let typed = typed.to_lowercase();
     let (name, group) = typed.split_once('.').map_or((&*typed, None), |(n, g)| (n, Some(g)));
-    let is = |r: &ApiResource| (r.plural == name || r.kind.to_lowercase() == name || short(r) == Some(name)) && group.is_none_or(|g| r.group == g);
+    let is = |r: &ApiResource| {
+        (r.plural == name || r.kind.to_lowercase() == name || short(r) == Some(name))
+            && group.is_none_or(|g| r.group == g)
+    };
     if let Some((resource, scope)) = kinds.iter().find(|(r, _)| is(r)) {
         return Ok((resource.clone(), scope.clone()));
     }

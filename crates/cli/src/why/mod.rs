@@ -99,14 +99,25 @@ const PARALLEL: usize = 16;
 
 /// Answers the question.
 pub async fn why(client: &Client, question: &Question) -> Result<Answer> {
-    let Some((kind, name)) = question.object.split_once('/').filter(|(k, n)| !k.is_empty() && !n.is_empty()) else {
-        bail!("{:?} does not name an object: write KIND/NAME, for example modeldeployment/chat", question.object);
+    let Some((kind, name)) = question
+        .object
+        .split_once('/')
+        .filter(|(k, n)| !k.is_empty() && !n.is_empty())
+    else {
+        bail!(
+            "{:?} does not name an object: write KIND/NAME, for example modeldeployment/chat",
+            question.object
+        );
     };
     let kinds = find::kinds(client).await?;
     let (resource, scope) = find::kind(&kinds, kind)?;
     let namespace = (scope == Scope::Namespaced).then_some(&*question.namespace);
     let api = api(client, &resource, namespace);
-    let object = match api.get_opt(name).await.with_context(|| format!("cannot read {kind} {name:?}"))? {
+    let object = match api
+        .get_opt(name)
+        .await
+        .with_context(|| format!("cannot read {kind} {name:?}"))?
+    {
         Some(object) => object,
         None => bail!("{}", missing(&api, &resource, name, namespace).await),
     };
@@ -125,13 +136,28 @@ pub(crate) struct Family {
 
 impl Family {
     /// Children by owner reference, over every kind that may be listed, and the events of all of them. What may not be read is left out.
-    async fn gather(client: &Client, kinds: &[(ApiResource, Scope)], object: &DynamicObject, namespace: Option<&str>) -> Self {
+    async fn gather(
+        client: &Client,
+        kinds: &[(ApiResource, Scope)],
+        object: &DynamicObject,
+        namespace: Option<&str>,
+    ) -> Self {
         use futures::StreamExt;
-        let Some(uid) = object.uid() else { return Self::default() };
-        let candidates = kinds.iter().filter(|(r, s)| (*s == Scope::Namespaced) == namespace.is_some() && r.kind != "Event");
+        let Some(uid) = object.uid() else {
+            return Self::default();
+        };
+        let candidates = kinds
+            .iter()
+            .filter(|(r, s)| (*s == Scope::Namespaced) == namespace.is_some() && r.kind != "Event");
         let lists = futures::stream::iter(candidates.cloned().map(|(resource, _)| {
             let api = api(client, &resource, namespace);
-            async move { tokio::time::timeout(Duration::from_secs(5), api.list(&ListParams::default())).await.ok()?.ok().map(|list| (resource, list.items)) }
+            async move {
+                tokio::time::timeout(Duration::from_secs(5), api.list(&ListParams::default()))
+                    .await
+                    .ok()?
+                    .ok()
+                    .map(|list| (resource, list.items))
+            }
         }))
         .buffer_unordered(PARALLEL)
         .filter_map(std::future::ready)
@@ -141,7 +167,10 @@ impl Family {
             .into_iter()
             .flat_map(|(resource, items)| {
                 items.into_iter().map(move |mut item| {
-                    item.types.get_or_insert_with(|| kube::api::TypeMeta { api_version: resource.api_version.clone(), kind: resource.kind.clone() });
+                    item.types.get_or_insert_with(|| kube::api::TypeMeta {
+                        api_version: resource.api_version.clone(),
+                        kind: resource.kind.clone(),
+                    });
                     item
                 })
             })
@@ -155,18 +184,30 @@ impl Family {
 
 async fn events(client: &Client, namespace: &str, object: &DynamicObject, children: &[DynamicObject]) -> Vec<Happened> {
     let api: Api<Event> = Api::namespaced(client.clone(), namespace);
-    let Ok(list) = api.list(&ListParams::default()).await else { return Vec::new() };
-    let uids: Vec<String> = std::iter::once(object).chain(children).filter_map(ResourceExt::uid).collect();
+    let Ok(list) = api.list(&ListParams::default()).await else {
+        return Vec::new();
+    };
+    let uids: Vec<String> = std::iter::once(object)
+        .chain(children)
+        .filter_map(ResourceExt::uid)
+        .collect();
     let mut events: Vec<Happened> = list
         .items
         .into_iter()
         .filter(|e| e.involved_object.uid.as_ref().is_some_and(|u| uids.contains(u)))
         .map(|e| {
             let series = e.series.as_ref();
-            let time = series.and_then(|s| s.last_observed_time.as_ref().map(|t| t.0)).or(e.last_timestamp.map(|t| t.0)).or(e.event_time.map(|t| t.0));
+            let time = series
+                .and_then(|s| s.last_observed_time.as_ref().map(|t| t.0))
+                .or(e.last_timestamp.map(|t| t.0))
+                .or(e.event_time.map(|t| t.0));
             Happened {
                 time: time.map(|t| t.to_string()).unwrap_or_default(),
-                object: format!("{}/{}", e.involved_object.kind.unwrap_or_default().to_lowercase(), e.involved_object.name.unwrap_or_default()),
+                object: format!(
+                    "{}/{}",
+                    e.involved_object.kind.unwrap_or_default().to_lowercase(),
+                    e.involved_object.name.unwrap_or_default()
+                ),
                 reason: e.reason.unwrap_or_default(),
                 message: e.message.unwrap_or_default(),
                 count: series.and_then(|s| s.count).or(e.count).unwrap_or(1).max(1),
@@ -191,8 +232,14 @@ pub(crate) fn kind_of(object: &DynamicObject) -> &str {
 
 /// "Not found", with the names that nearly match.
 async fn missing(api: &Api<DynamicObject>, resource: &ApiResource, name: &str, namespace: Option<&str>) -> String {
-    let place = namespace.map(|n| format!(" in the namespace {n:?}")).unwrap_or_default();
-    let names: Vec<String> = api.list_metadata(&ListParams::default()).await.map(|l| l.items.iter().map(ResourceExt::name_any).collect()).unwrap_or_default();
+    let place = namespace
+        .map(|n| format!(" in the namespace {n:?}"))
+        .unwrap_or_default();
+    let names: Vec<String> = api
+        .list_metadata(&ListParams::default())
+        .await
+        .map(|l| l.items.iter().map(ResourceExt::name_any).collect())
+        .unwrap_or_default();
     let near = find::nearest(name, names.iter().map(String::as_str));
     let hint = near.map(|n| format!("; did you mean {n:?}?")).unwrap_or_default();
     format!("there is no {} {name:?}{place}{hint}", resource.kind)

@@ -15,14 +15,29 @@ pub fn text(answer: &Answer) -> String {
     section(
         &mut out,
         "blocked by",
-        answer.blocked_by.iter().flat_map(|b| std::iter::once(format!("{}: {}", b.reason, b.message)).chain(b.unblock.iter().map(|u| format!("  to unblock: {u}")))),
+        answer.blocked_by.iter().flat_map(|b| {
+            std::iter::once(format!("{}: {}", b.reason, b.message))
+                .chain(b.unblock.iter().map(|u| format!("  to unblock: {u}")))
+        }),
     );
     section(&mut out, "belongs to", answer.owners.iter().map(|o| o.object.clone()));
     let more = answer.children.len().saturating_sub(CHILDREN);
-    let children = answer.children.iter().take(CHILDREN).map(|c| format!("{} {}  {}", if c.healthy { "✓" } else { "✗" }, c.object, c.state));
-    section(&mut out, "made of", children.chain((more > 0).then(|| format!("… and {more} more"))));
+    let children = answer
+        .children
+        .iter()
+        .take(CHILDREN)
+        .map(|c| format!("{} {}  {}", if c.healthy { "✓" } else { "✗" }, c.object, c.state));
+    section(
+        &mut out,
+        "made of",
+        children.chain((more > 0).then(|| format!("… and {more} more"))),
+    );
     let events = answer.events.iter().map(|e| {
-        let times = if e.count > 1 { format!(" (×{})", e.count) } else { String::new() };
+        let times = if e.count > 1 {
+            format!(" (×{})", e.count)
+        } else {
+            String::new()
+        };
         format!("{}  {}  {}: {}{times}", e.time, e.object, e.reason, e.message)
     });
     section(&mut out, "lately", events);

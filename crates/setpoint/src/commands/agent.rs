@@ -48,8 +48,10 @@ enum Exit {
 
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     arguments.logging.start()?;
-    let text = std::fs::read_to_string(&arguments.worker).with_context(|| format!("cannot read {}", arguments.worker.display()))?;
-    let worker = WorkerFile::from_yaml(&text).with_context(|| format!("{} is not a worker's declaration", arguments.worker.display()))?;
+    let text = std::fs::read_to_string(&arguments.worker)
+        .with_context(|| format!("cannot read {}", arguments.worker.display()))?;
+    let worker = WorkerFile::from_yaml(&text)
+        .with_context(|| format!("{} is not a worker's declaration", arguments.worker.display()))?;
     let name = worker.name().to_owned();
     let options = AgentOptions {
         weights_dir: arguments.weights_dir,

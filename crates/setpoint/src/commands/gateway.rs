@@ -29,7 +29,14 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     arguments.logging.start()?;
     let client = arguments.client.client().await?;
-    let gateway = Gateway::bind(client, Options { name: arguments.name, listen: arguments.listen }).await?;
+    let gateway = Gateway::bind(
+        client,
+        Options {
+            name: arguments.name,
+            listen: arguments.listen,
+        },
+    )
+    .await?;
     println!("setpoint gateway: serving http://{}", gateway.address());
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();

@@ -51,15 +51,27 @@ struct Create {
 pub(crate) fn run(arguments: Arguments) -> Result<()> {
     let Command::Create(create) = arguments.command;
     if !create.data_dir.join("pki").is_dir() {
-        bail!("{} is not the data directory of a server: it has no pki/ (start the server once)", create.data_dir.display());
+        bail!(
+            "{} is not the data directory of a server: it has no pki/ (start the server once)",
+            create.data_dir.display()
+        );
     }
     let server = match create.server {
         Some(server) => server,
         None => admin_server(&create.data_dir)?,
     };
     let pki = Pki::open(&create.data_dir, &[])?;
-    let certificate = pki.issue_client(&create.user, &create.groups, Duration::from_secs(u64::from(create.days) * 24 * 3600))?;
-    let text = kubeconfig(&server, pki.ca_pem(), Credential::Certificate(&certificate), &create.user);
+    let certificate = pki.issue_client(
+        &create.user,
+        &create.groups,
+        Duration::from_secs(u64::from(create.days) * 24 * 3600),
+    )?;
+    let text = kubeconfig(
+        &server,
+        pki.ca_pem(),
+        Credential::Certificate(&certificate),
+        &create.user,
+    );
     match create.output {
         Some(path) => write_secret(&path, &text),
         None => {
@@ -72,17 +84,26 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
 /// The URL in the administrator's kubeconfig.
 fn admin_server(data_dir: &Path) -> Result<String> {
     let path = data_dir.join("kubeconfig");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}; say --server URL", path.display()))?;
-    let config: serde_json::Value = serde_saphyr::from_str(&text).with_context(|| format!("{} is not a kubeconfig", path.display()))?;
+    let text =
+        std::fs::read_to_string(&path).with_context(|| format!("cannot read {}; say --server URL", path.display()))?;
+    let config: serde_json::Value =
+        serde_saphyr::from_str(&text).with_context(|| format!("{} is not a kubeconfig", path.display()))?;
     let server = config.pointer("/clusters/0/cluster/server").and_then(|s| s.as_str());
-    server.map(str::to_owned).with_context(|| format!("{} names no server; say --server URL", path.display()))
+    server
+        .map(str::to_owned)
+        .with_context(|| format!("{} names no server; say --server URL", path.display()))
 }
 
 /// Writes a file that only its owner may read, whole or not at all.
 pub(crate) fn write_secret(path: &Path, text: &str) -> Result<()> {
     let temporary = path.with_extension(format!("{}.new", std::process::id()));
     let write = || -> std::io::Result<()> {
-        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
         file.write_all(text.as_bytes())?;
         std::fs::rename(&temporary, path)
     };

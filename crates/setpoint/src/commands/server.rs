@@ -47,9 +47,13 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     arguments.logging.start()?;
     if arguments.store != "embedded" {
-        bail!("--store {:?} is not served by this build: \"embedded\" is", arguments.store);
+        bail!(
+            "--store {:?} is not served by this build: \"embedded\" is",
+            arguments.store
+        );
     }
-    std::fs::create_dir_all(&arguments.data_dir).with_context(|| format!("cannot make the data directory {}", arguments.data_dir.display()))?;
+    std::fs::create_dir_all(&arguments.data_dir)
+        .with_context(|| format!("cannot make the data directory {}", arguments.data_dir.display()))?;
     let data_dir = arguments.data_dir.clone();
     let sans = [arguments.sans.clone(), vec![arguments.listen.ip().to_string()]].concat();
     let pki = tokio::task::spawn_blocking({
@@ -62,10 +66,16 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     });
     let pki = Arc::new(pki.await?.context("cannot open the certificates")?);
     let store: Arc<EmbeddedStore> = Arc::new(store.await?.context("cannot open the store")?);
-    let listener = TcpListener::bind(arguments.listen).await.with_context(|| format!("cannot listen on {}", arguments.listen))?;
+    let listener = TcpListener::bind(arguments.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", arguments.listen))?;
     let address = reachable(listener.local_addr()?);
     let shutdown = Shutdown::new();
-    let audit = AuditLog::open(audit::Options::new(data_dir.join("audit.log")), audit::Policy::default()).context("cannot open the audit log")?;
+    let audit = AuditLog::open(
+        audit::Options::new(data_dir.join("audit.log")),
+        audit::Policy::default(),
+    )
+    .context("cannot open the audit log")?;
     let erased: Arc<dyn Store> = store.clone();
     let server = ApiServer::builder(erased, pki.clone())
         .manifests(setpoint_inference::kinds::definitions())
@@ -80,8 +90,16 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let url = format!("https://{address}");
     let ca_pem = pki.ca_pem().to_owned();
     write_kubeconfig(&pki, &data_dir.join("kubeconfig"), &url)?;
-    let serving = tokio::spawn(setpoint_apiserver::serve(server.clone(), listener, pki, shutdown.clone()));
-    println!("setpoint: serving {url} (kubeconfig {})", data_dir.join("kubeconfig").display());
+    let serving = tokio::spawn(setpoint_apiserver::serve(
+        server.clone(),
+        listener,
+        pki,
+        shutdown.clone(),
+    ));
+    println!(
+        "setpoint: serving {url} (kubeconfig {})",
+        data_dir.join("kubeconfig").display()
+    );
     let control = (!arguments.api_only).then(|| control::start(&server, &ca_pem, shutdown.clone()));
     stop_signal().await;
     tracing::info!("stopping");

@@ -32,7 +32,10 @@ enum Output {
 
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let client = arguments.client.client().await?;
-    let question = setpoint_cli::why::Question { object: arguments.object, namespace: arguments.namespace };
+    let question = setpoint_cli::why::Question {
+        object: arguments.object,
+        namespace: arguments.namespace,
+    };
     let answer = setpoint_cli::why::why(&client, &question).await?;
     match arguments.output {
         Output::Text => print!("{}", setpoint_cli::why::text(&answer)),

@@ -71,7 +71,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         processes.stop().await;
     }
     match outcome {
-        Err(error) => Err(error.context(format!("the demo failed; its logs are in {}", arguments.data_dir.join("logs").display()))),
+        Err(error) => Err(error.context(format!(
+            "the demo failed; its logs are in {}",
+            arguments.data_dir.join("logs").display()
+        ))),
         Ok(true) if arguments.exit => bail!("interrupted"),
         Ok(_) => Ok(()),
     }
@@ -80,19 +83,42 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
 async fn start_and_ask(arguments: &Arguments, slot: &mut Option<Processes>) -> Result<()> {
     let examples = manifests::directory()?;
     let engine_dir = engine::ensure().await?;
-    std::fs::create_dir_all(&arguments.data_dir).with_context(|| format!("cannot make {}", arguments.data_dir.display()))?;
+    std::fs::create_dir_all(&arguments.data_dir)
+        .with_context(|| format!("cannot make {}", arguments.data_dir.display()))?;
     let data_dir = arguments.data_dir.canonicalize()?;
     let processes = slot.insert(Processes::new(&data_dir)?);
     processes.stop_leftovers().await?;
     let server_dir = data_dir.join("server");
     let listen = SocketAddr::from(([127, 0, 0, 1], free(API_PORT)));
-    let line = processes.start("server", &["server", "--data-dir", text(&server_dir)?, "--listen", &listen.to_string()]).await?;
+    let line = processes
+        .start(
+            "server",
+            &[
+                "server",
+                "--data-dir",
+                text(&server_dir)?,
+                "--listen",
+                &listen.to_string(),
+            ],
+        )
+        .await?;
     let kubeconfig = server_dir.join("kubeconfig");
     let admin = client(&kubeconfig).await?;
     start_workers(processes, &data_dir, &examples, &engine_dir, &server_dir).await?;
     let gateway_config = credentials(&server_dir, "system:gateway:gateway-0", "system:gateways").await?;
     let gateway = SocketAddr::from(([127, 0, 0, 1], free(GATEWAY_PORT)));
-    processes.start("gateway", &["gateway", "--kubeconfig", text(&gateway_config)?, "--listen", &gateway.to_string()]).await?;
+    processes
+        .start(
+            "gateway",
+            &[
+                "gateway",
+                "--kubeconfig",
+                text(&gateway_config)?,
+                "--listen",
+                &gateway.to_string(),
+            ],
+        )
+        .await?;
     manifests::apply(&admin, &examples).await?;
     let ready = progress::until_ready(&admin, manifests::NAMESPACE, manifests::DEPLOYMENT);
     tokio::select! {
@@ -105,9 +131,19 @@ async fn start_and_ask(arguments: &Arguments, slot: &mut Option<Processes>) -> R
     chat::ask(&gateway, manifests::MODEL, &arguments.ask).await
 }
 
-async fn start_workers(processes: &mut Processes, data_dir: &Path, examples: &Path, engine_dir: &Path, server_dir: &Path) -> Result<()> {
+async fn start_workers(
+    processes: &mut Processes,
+    data_dir: &Path,
+    examples: &Path,
+    engine_dir: &Path,
+    server_dir: &Path,
+) -> Result<()> {
     for file in manifests::workers(examples)? {
-        let name = file.file_stem().and_then(|s| s.to_str()).context("a worker file without a name")?.to_owned();
+        let name = file
+            .file_stem()
+            .and_then(|s| s.to_str())
+            .context("a worker file without a name")?
+            .to_owned();
         let kubeconfig = credentials(server_dir, &format!("system:worker:{name}"), "system:workers").await?;
         let state = data_dir.join("workers").join(&name);
         let weights = data_dir.join("weights");
@@ -136,12 +172,28 @@ async fn say(line: &str, gateway: &SocketAddr, kubeconfig: &Path, admin: &Client
     let deployment = deployments.get(manifests::DEPLOYMENT).await?;
     let status = deployment.status.unwrap_or_default();
     eprintln!("\n{line}");
-    eprintln!("  API          {}", line.split_whitespace().find(|w| w.starts_with("https://")).unwrap_or_default());
+    eprintln!(
+        "  API          {}",
+        line.split_whitespace()
+            .find(|w| w.starts_with("https://"))
+            .unwrap_or_default()
+    );
     eprintln!("  gateway      http://{gateway}/v1/chat/completions");
     eprintln!("  kubeconfig   {}", kubeconfig.display());
-    eprintln!("  replicas     {} ready of {} desired", status.ready_replicas, status.desired_replicas);
-    eprintln!("\n  kubectl --kubeconfig {} get modeldeployments,replicas,workers -A", kubeconfig.display());
-    eprintln!("  setpoint why modeldeployment/{} -n {} --kubeconfig {}\n", manifests::DEPLOYMENT, manifests::NAMESPACE, kubeconfig.display());
+    eprintln!(
+        "  replicas     {} ready of {} desired",
+        status.ready_replicas, status.desired_replicas
+    );
+    eprintln!(
+        "\n  kubectl --kubeconfig {} get modeldeployments,replicas,workers -A",
+        kubeconfig.display()
+    );
+    eprintln!(
+        "  setpoint why modeldeployment/{} -n {} --kubeconfig {}\n",
+        manifests::DEPLOYMENT,
+        manifests::NAMESPACE,
+        kubeconfig.display()
+    );
     Ok(())
 }
 
@@ -150,10 +202,20 @@ async fn credentials(server_dir: &Path, user: &str, group: &str) -> Result<PathB
     let path = server_dir.join(format!("{}.kubeconfig", user.rsplit(':').next().unwrap_or(user)));
     let program = std::env::current_exe()?;
     let mut command = tokio::process::Command::new(program);
-    command.args(["kubeconfig", "create", user, "--group", group, "--data-dir"]).arg(server_dir).arg("--output").arg(&path);
-    let output = command.output().await.context("cannot run setpoint kubeconfig create")?;
+    command
+        .args(["kubeconfig", "create", user, "--group", group, "--data-dir"])
+        .arg(server_dir)
+        .arg("--output")
+        .arg(&path);
+    let output = command
+        .output()
+        .await
+        .context("cannot run setpoint kubeconfig create")?;
     if !output.status.success() {
-        bail!("setpoint kubeconfig create {user} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "setpoint kubeconfig create {user} failed: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     Ok(path)
 }
@@ -165,5 +227,6 @@ fn free(port: u16) -> u16 {
 }
 
 fn text(path: &Path) -> Result<&str> {
-    path.to_str().with_context(|| format!("{} is not a path that can be written as text", path.display()))
+    path.to_str()
+        .with_context(|| format!("{} is not a path that can be written as text", path.display()))
 }

@@ -37,7 +37,10 @@ pub(super) struct Processes {
 impl Processes {
     pub(super) fn new(data_dir: &Path) -> Result<Self> {
         std::fs::create_dir_all(data_dir.join("logs"))?;
-        Ok(Self { data_dir: data_dir.to_owned(), running: Vec::new() })
+        Ok(Self {
+            data_dir: data_dir.to_owned(),
+            running: Vec::new(),
+        })
     }
 
     /// Starts this program with these arguments; answers the line with which it says that it serves.
@@ -45,17 +48,30 @@ impl Processes {
         let log = self.data_dir.join("logs").join(format!("{name}.log"));
         let file = std::fs::File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(arguments).env(MARK, &self.data_dir).env_remove("KUBECONFIG");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file).process_group(0);
+        command
+            .args(arguments)
+            .env(MARK, &self.data_dir)
+            .env_remove("KUBECONFIG");
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(file)
+            .process_group(0);
         let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
         let stdout = child.stdout.take().context("no standard output")?;
         let mut lines = BufReader::new(stdout).lines();
-        self.running.push(Process { name: name.to_owned(), child });
+        self.running.push(Process {
+            name: name.to_owned(),
+            child,
+        });
         let line = tokio::time::timeout(START, lines.next_line()).await;
         let Ok(Ok(Some(line))) = line else {
             let tail = std::fs::read_to_string(&log).unwrap_or_default();
             let tail: Vec<&str> = tail.lines().rev().take(5).collect();
-            bail!("{name} did not start:\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+            bail!(
+                "{name} did not start:\n{}",
+                tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+            );
         };
         // it must not block on a pipe that nobody reads
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
@@ -78,8 +94,16 @@ impl Processes {
     /// server, then it goes.
     pub(super) async fn stop(mut self) {
         eprintln!("stopping");
-        let server = self.running.iter().position(|p| p.name == "server").map(|i| self.running.remove(i));
-        let gateway = self.running.iter().position(|p| p.name == "gateway").map(|i| self.running.remove(i));
+        let server = self
+            .running
+            .iter()
+            .position(|p| p.name == "server")
+            .map(|i| self.running.remove(i));
+        let gateway = self
+            .running
+            .iter()
+            .position(|p| p.name == "gateway")
+            .map(|i| self.running.remove(i));
         stop_all(gateway.into_iter().collect()).await;
         stop_all(std::mem::take(&mut self.running)).await;
         stop_all(server.into_iter().collect()).await;
@@ -91,7 +115,10 @@ impl Processes {
         if leftovers.is_empty() {
             return Ok(());
         }
-        eprintln!("stopping {} processes that an earlier demo left behind", leftovers.len());
+        eprintln!(
+            "stopping {} processes that an earlier demo left behind",
+            leftovers.len()
+        );
         // SIGKILL: agents must leave their replicas, which the new agents adopt; nothing that was acknowledged is lost by it
         for pid in &leftovers {
             let _ = kill(*pid, Signal::SIGKILL);
@@ -110,7 +137,9 @@ impl Processes {
 fn marked(data_dir: &Path) -> Vec<Pid> {
     let mark = format!("{MARK}={}", data_dir.display());
     let own = std::env::current_exe().ok();
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
     entries
         .flatten()
         .filter_map(|entry| {
@@ -119,7 +148,9 @@ fn marked(data_dir: &Path) -> Vec<Pid> {
             let ours = environment.split(|b| *b == 0).any(|v| v == mark.as_bytes());
             let exe = std::fs::read_link(entry.path().join("exe")).ok()?;
             // a program that was built anew since shows as "… (deleted)"
-            let same = own.as_ref().is_some_and(|own| exe == *own || exe.to_string_lossy().trim_end_matches(" (deleted)") == own.to_string_lossy());
+            let same = own.as_ref().is_some_and(|own| {
+                exe == *own || exe.to_string_lossy().trim_end_matches(" (deleted)") == own.to_string_lossy()
+            });
             (ours && same && pid != std::process::id().cast_signed()).then(|| Pid::from_raw(pid))
         })
         .collect()

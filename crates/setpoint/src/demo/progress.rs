@@ -11,13 +11,21 @@ use setpoint_inference::kinds::{ModelDeployment, Phase, Replica};
 pub(super) async fn until_ready(client: &Client, namespace: &str, name: &str) -> Result<()> {
     let deployments: Api<ModelDeployment> = Api::namespaced(client.clone(), namespace);
     let replicas: Api<Replica> = Api::namespaced(client.clone(), namespace);
-    let bar = ProgressBar::new(1).with_style(ProgressStyle::with_template("{spinner} [{bar:25}] {msg}").unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let bar = ProgressBar::new(1).with_style(
+        ProgressStyle::with_template("{spinner} [{bar:25}] {msg}").unwrap_or_else(|_| ProgressStyle::default_bar()),
+    );
     bar.enable_steady_tick(Duration::from_millis(120));
     let mut last = String::new();
     loop {
         let deployment = deployments.get(name).await?;
         let wanted = deployment.status.as_ref().map_or(0, |s| s.desired_replicas);
-        let all: Vec<Replica> = replicas.list(&ListParams::default()).await?.items.into_iter().filter(|r| r.spec.deployment_ref.name == name && r.metadata.deletion_timestamp.is_none()).collect();
+        let all: Vec<Replica> = replicas
+            .list(&ListParams::default())
+            .await?
+            .items
+            .into_iter()
+            .filter(|r| r.spec.deployment_ref.name == name && r.metadata.deletion_timestamp.is_none())
+            .collect();
         let ready = all.iter().filter(|r| r.is_ready()).count();
         let line = describe(wanted, &all, ready);
         bar.set_length(u64::from(wanted.max(1)));
@@ -45,12 +53,22 @@ fn describe(wanted: u32, replicas: &[Replica], ready: usize) -> String {
             Some(_) => *phases.entry(replica.phase().as_str()).or_default() += 1,
             None => {
                 let reason = replica.binding.as_ref().map_or("", |b| &*b.reason);
-                *waits.entry(if reason.is_empty() { "Unscheduled" } else { reason }).or_insert(0) += 1;
+                *waits
+                    .entry(if reason.is_empty() { "Unscheduled" } else { reason })
+                    .or_insert(0) += 1;
             }
         }
     }
-    let states: Vec<String> = phases.iter().chain(&waits).map(|(state, count)| format!("{count} {state}")).collect();
-    let fetched = replicas.iter().filter(|r| r.phase() == Phase::Fetching).filter_map(|r| r.status.as_ref()?.progress.as_ref()?.percent).max();
+    let states: Vec<String> = phases
+        .iter()
+        .chain(&waits)
+        .map(|(state, count)| format!("{count} {state}"))
+        .collect();
+    let fetched = replicas
+        .iter()
+        .filter(|r| r.phase() == Phase::Fetching)
+        .filter_map(|r| r.status.as_ref()?.progress.as_ref()?.percent)
+        .max();
     let next = match () {
         () if wanted == 0 => "the deployment reconciler decides how many replicas",
         () if replicas.len() < wanted as usize => "the deployment reconciler makes replicas",
@@ -60,6 +78,10 @@ fn describe(wanted: u32, replicas: &[Replica], ready: usize) -> String {
         () => "all is as desired",
     };
     let fetched = fetched.map(|p| format!(" ({p} %)")).unwrap_or_default();
-    let states = if states.is_empty() { String::new() } else { format!(", {}", states.join(", ")) };
+    let states = if states.is_empty() {
+        String::new()
+    } else {
+        format!(", {}", states.join(", "))
+    };
     format!("desired {wanted}, observed {ready} ready{states}; next: {next}{fetched}")
 }

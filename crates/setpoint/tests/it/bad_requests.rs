@@ -20,35 +20,168 @@ async fn bad_input_is_answered_as_kubernetes_answers_it() {
     let server = Server::start();
     let admin = server.client().await;
     let mut said = String::new();
-    let big = format!(r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"a"}},"data":{{"x":"{}"}}}}"#, "x".repeat(4 << 20));
-    let deployment = |spec: &str| format!(r#"{{"apiVersion":"inference.setpoint.dev/v1alpha1","kind":"ModelDeployment","metadata":{{"name":"a"}},"spec":{spec}}}"#);
+    let big = format!(
+        r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"a"}},"data":{{"x":"{}"}}}}"#,
+        "x".repeat(4 << 20)
+    );
+    let deployment = |spec: &str| {
+        format!(
+            r#"{{"apiVersion":"inference.setpoint.dev/v1alpha1","kind":"ModelDeployment","metadata":{{"name":"a"}},"spec":{spec}}}"#
+        )
+    };
     let cases: Vec<(&str, &str, String, (&str, &str), String)> = vec![
-        ("unknown field, strict", "POST", format!("{MAPS}?fieldValidation=Strict"), JSON, r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"dat":{}}"#.into()),
-        ("duplicate field, strict", "POST", format!("{MAPS}?fieldValidation=Strict"), JSON, r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"data":{},"data":{}}"#.into()),
-        ("wrong type", "POST", MAPS.into(), JSON, r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"data":{"x":1}}"#.into()),
+        (
+            "unknown field, strict",
+            "POST",
+            format!("{MAPS}?fieldValidation=Strict"),
+            JSON,
+            r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"dat":{}}"#.into(),
+        ),
+        (
+            "duplicate field, strict",
+            "POST",
+            format!("{MAPS}?fieldValidation=Strict"),
+            JSON,
+            r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"data":{},"data":{}}"#.into(),
+        ),
+        (
+            "wrong type",
+            "POST",
+            MAPS.into(),
+            JSON,
+            r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"data":{"x":1}}"#.into(),
+        ),
         ("not JSON", "POST", MAPS.into(), JSON, r#"{"apiVersion":"#.into()),
-        ("not YAML", "POST", MAPS.into(), ("content-type", "application/yaml"), "a: [".into()),
-        ("another kind", "POST", MAPS.into(), JSON, r#"{"apiVersion":"v1","kind":"Secret","metadata":{"name":"a"}}"#.into()),
-        ("another version", "POST", MAPS.into(), JSON, r#"{"apiVersion":"v2","kind":"ConfigMap","metadata":{"name":"a"}}"#.into()),
-        ("no name", "POST", MAPS.into(), JSON, r#"{"apiVersion":"v1","kind":"ConfigMap"}"#.into()),
-        ("bad name", "POST", MAPS.into(), JSON, r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"A_b"}}"#.into()),
-        ("another namespace", "POST", MAPS.into(), JSON, r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a","namespace":"b"}}"#.into()),
-        ("no such namespace", "POST", "/api/v1/namespaces/nope/configmaps".into(), JSON, r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"}}"#.into()),
+        (
+            "not YAML",
+            "POST",
+            MAPS.into(),
+            ("content-type", "application/yaml"),
+            "a: [".into(),
+        ),
+        (
+            "another kind",
+            "POST",
+            MAPS.into(),
+            JSON,
+            r#"{"apiVersion":"v1","kind":"Secret","metadata":{"name":"a"}}"#.into(),
+        ),
+        (
+            "another version",
+            "POST",
+            MAPS.into(),
+            JSON,
+            r#"{"apiVersion":"v2","kind":"ConfigMap","metadata":{"name":"a"}}"#.into(),
+        ),
+        (
+            "no name",
+            "POST",
+            MAPS.into(),
+            JSON,
+            r#"{"apiVersion":"v1","kind":"ConfigMap"}"#.into(),
+        ),
+        (
+            "bad name",
+            "POST",
+            MAPS.into(),
+            JSON,
+            r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"A_b"}}"#.into(),
+        ),
+        (
+            "another namespace",
+            "POST",
+            MAPS.into(),
+            JSON,
+            r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a","namespace":"b"}}"#.into(),
+        ),
+        (
+            "no such namespace",
+            "POST",
+            "/api/v1/namespaces/nope/configmaps".into(),
+            JSON,
+            r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"}}"#.into(),
+        ),
         ("too large", "POST", MAPS.into(), JSON, big),
-        ("unknown media type", "POST", MAPS.into(), ("content-type", "text/plain"), "x".into()),
-        ("negative replicas", "POST", DEPLOYMENTS.into(), JSON, deployment(r#"{"modelRef":{"name":"m"},"replicas":-1}"#)),
-        ("replicas of the wrong type", "POST", DEPLOYMENTS.into(), JSON, deployment(r#"{"modelRef":{"name":"m"},"replicas":"five"}"#)),
-        ("a required field missing", "POST", DEPLOYMENTS.into(), JSON, deployment("{}")),
+        (
+            "unknown media type",
+            "POST",
+            MAPS.into(),
+            ("content-type", "text/plain"),
+            "x".into(),
+        ),
+        (
+            "negative replicas",
+            "POST",
+            DEPLOYMENTS.into(),
+            JSON,
+            deployment(r#"{"modelRef":{"name":"m"},"replicas":-1}"#),
+        ),
+        (
+            "replicas of the wrong type",
+            "POST",
+            DEPLOYMENTS.into(),
+            JSON,
+            deployment(r#"{"modelRef":{"name":"m"},"replicas":"five"}"#),
+        ),
+        (
+            "a required field missing",
+            "POST",
+            DEPLOYMENTS.into(),
+            JSON,
+            deployment("{}"),
+        ),
         ("no such object", "GET", format!("{MAPS}/nope"), JSON, String::new()),
         ("no such kind", "GET", "/apis/x.y/v1/things".into(), JSON, String::new()),
         ("no such path", "GET", "/nothing/here".into(), JSON, String::new()),
-        ("a path with a trick", "GET", "/api/v1/namespaces/default/configmaps/%2e%2e/secrets".into(), JSON, String::new()),
-        ("bad selector", "GET", format!("{MAPS}?labelSelector=a%20in%20(b"), JSON, String::new()),
-        ("bad field selector", "GET", format!("{MAPS}?fieldSelector=data.x%3D1"), JSON, String::new()),
-        ("bad continue", "GET", format!("{MAPS}?continue=nonsense"), JSON, String::new()),
-        ("bad version", "GET", format!("{MAPS}?resourceVersion=x"), JSON, String::new()),
-        ("apply without a manager", "PATCH", format!("{MAPS}/a"), ("content-type", "application/apply-patch+yaml"), "{}".into()),
-        ("strategic merge of a custom resource", "PATCH", format!("{DEPLOYMENTS}/a"), ("content-type", "application/strategic-merge-patch+json"), "{}".into()),
+        (
+            "a path with a trick",
+            "GET",
+            "/api/v1/namespaces/default/configmaps/%2e%2e/secrets".into(),
+            JSON,
+            String::new(),
+        ),
+        (
+            "bad selector",
+            "GET",
+            format!("{MAPS}?labelSelector=a%20in%20(b"),
+            JSON,
+            String::new(),
+        ),
+        (
+            "bad field selector",
+            "GET",
+            format!("{MAPS}?fieldSelector=data.x%3D1"),
+            JSON,
+            String::new(),
+        ),
+        (
+            "bad continue",
+            "GET",
+            format!("{MAPS}?continue=nonsense"),
+            JSON,
+            String::new(),
+        ),
+        (
+            "bad version",
+            "GET",
+            format!("{MAPS}?resourceVersion=x"),
+            JSON,
+            String::new(),
+        ),
+        (
+            "apply without a manager",
+            "PATCH",
+            format!("{MAPS}/a"),
+            ("content-type", "application/apply-patch+yaml"),
+            "{}".into(),
+        ),
+        (
+            "strategic merge of a custom resource",
+            "PATCH",
+            format!("{DEPLOYMENTS}/a"),
+            ("content-type", "application/strategic-merge-patch+json"),
+            "{}".into(),
+        ),
         ("a verb that is not served", "PUT", MAPS.into(), JSON, "{}".into()),
     ];
     for (name, method, path, header, body) in cases {
@@ -93,14 +226,33 @@ async fn who_may_not_is_told_so_and_who_lies_is_nobody() {
     let alice = client(&server.user("alice", &["dev"])).await;
     let (code, body) = raw(&alice, "GET", "/api/v1/namespaces/default/secrets", &[], "").await;
     assert_eq!(code, 403);
-    assert_eq!(body["message"], r#"secrets is forbidden: User "alice" cannot list resource "secrets" in API group "" in the namespace "default""#);
+    assert_eq!(
+        body["message"],
+        r#"secrets is forbidden: User "alice" cannot list resource "secrets" in API group "" in the namespace "default""#
+    );
     // discovery and health are open to whoever is authenticated
     assert_eq!(raw(&alice, "GET", "/apis", &[], "").await.0, 200);
     assert_eq!(raw(&alice, "GET", "/readyz", &[], "").await.0, 200);
     // impersonation needs the right to
-    assert_eq!(raw(&alice, "GET", "/api/v1/namespaces", &[("impersonate-user", "root")], "").await.0, 403);
+    assert_eq!(
+        raw(&alice, "GET", "/api/v1/namespaces", &[("impersonate-user", "root")], "")
+            .await
+            .0,
+        403
+    );
     let admin = server.client().await;
-    assert_eq!(raw(&admin, "GET", "/api/v1/namespaces", &[("impersonate-user", "alice")], "").await.0, 403);
+    assert_eq!(
+        raw(
+            &admin,
+            "GET",
+            "/api/v1/namespaces",
+            &[("impersonate-user", "alice")],
+            ""
+        )
+        .await
+        .0,
+        403
+    );
     // a credential that is no good is 401, never anonymous
     let mut config = kube::Config::new(server.url.parse().expect("a URL"));
     config.accept_invalid_certs = true;

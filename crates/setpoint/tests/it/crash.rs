@@ -31,7 +31,13 @@ async fn what_was_acknowledged_survives_kill_9() {
                             break;
                         }
                         let name = format!("r{round}-w{writer}-{n}");
-                        let object = ConfigMap { metadata: ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() }, ..ConfigMap::default() };
+                        let object = ConfigMap {
+                            metadata: ObjectMeta {
+                                name: Some(name.clone()),
+                                ..ObjectMeta::default()
+                            },
+                            ..ConfigMap::default()
+                        };
                         match api.create(&PostParams::default(), &object).await {
                             Ok(made) => mine.push((name, made.resource_version().expect("a version"))),
                             Err(_) => break,
@@ -48,11 +54,21 @@ async fn what_was_acknowledged_survives_kill_9() {
         for writer in writers {
             acknowledged.extend(writer.await.expect("a writer"));
         }
-        assert!(acknowledged.len() > before + 20, "the writers wrote: {}", acknowledged.len() - before);
+        assert!(
+            acknowledged.len() > before + 20,
+            "the writers wrote: {}",
+            acknowledged.len() - before
+        );
         server.restart();
         let api = Api::<ConfigMap>::namespaced(server.client().await, "default");
-        let found: std::collections::HashMap<String, String> =
-            api.list(&ListParams::default()).await.expect("a list").items.into_iter().map(|o| (o.name_any(), o.resource_version().expect("a version"))).collect();
+        let found: std::collections::HashMap<String, String> = api
+            .list(&ListParams::default())
+            .await
+            .expect("a list")
+            .items
+            .into_iter()
+            .map(|o| (o.name_any(), o.resource_version().expect("a version")))
+            .collect();
         for (name, version) in &acknowledged {
             assert_eq!(found.get(name), Some(version), "{name} was acknowledged");
         }
@@ -63,17 +79,31 @@ async fn what_was_acknowledged_survives_kill_9() {
 async fn a_watch_goes_on_where_it_was_after_a_restart() {
     let mut server = Server::start_with(&["--api-only"]);
     let api = Api::<ConfigMap>::namespaced(server.client().await, "default");
-    let object = |name: &str| ConfigMap { metadata: ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() }, ..ConfigMap::default() };
+    let object = |name: &str| ConfigMap {
+        metadata: ObjectMeta {
+            name: Some(name.into()),
+            ..ObjectMeta::default()
+        },
+        ..ConfigMap::default()
+    };
     let first = api.create(&PostParams::default(), &object("a")).await.expect("created");
     let seen = first.resource_version().expect("a version");
     for name in ["b", "c"] {
-        api.create(&PostParams::default(), &object(name)).await.expect("created");
+        api.create(&PostParams::default(), &object(name))
+            .await
+            .expect("created");
     }
-    api.delete("b", &kube::api::DeleteParams::default()).await.expect("deleted");
+    api.delete("b", &kube::api::DeleteParams::default())
+        .await
+        .expect("deleted");
     server.restart();
     let api = Api::<ConfigMap>::namespaced(server.client().await, "default");
     api.create(&PostParams::default(), &object("d")).await.expect("created");
-    let events = api.watch(&WatchParams::default().timeout(5), &seen).await.expect("a watch").boxed();
+    let events = api
+        .watch(&WatchParams::default().timeout(5), &seen)
+        .await
+        .expect("a watch")
+        .boxed();
     let told: Vec<String> = events
         .take(4)
         .map_ok(|event| match event {

@@ -31,7 +31,12 @@ impl Server {
     pub(crate) fn start_with(arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
-        let mut server = Self { child: None, directory, url: String::new(), arguments };
+        let mut server = Self {
+            child: None,
+            directory,
+            url: String::new(),
+            arguments,
+        };
         server.spawn("127.0.0.1:0");
         server
     }
@@ -42,7 +47,11 @@ impl Server {
 
     fn spawn(&mut self, listen: &str) {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.directory.path().join("log")).expect("a log");
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.directory.path().join("log"))
+            .expect("a log");
         let mut child = Command::new(SETPOINT)
             .args(["server", "--listen", listen, "--data-dir"])
             .arg(self.data_dir())
@@ -52,9 +61,13 @@ impl Server {
             .spawn()
             .expect("the server starts");
         let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("stdout")).read_line(&mut line).expect("a line");
+        BufReader::new(child.stdout.take().expect("stdout"))
+            .read_line(&mut line)
+            .expect("a line");
         let url = line.split_whitespace().find(|w| w.starts_with("https://"));
-        self.url = url.unwrap_or_else(|| panic!("no address in {line:?}; log: {}", self.log())).to_owned();
+        self.url = url
+            .unwrap_or_else(|| panic!("no address in {line:?}; log: {}", self.log()))
+            .to_owned();
         self.child = Some(child);
     }
 
@@ -87,9 +100,16 @@ impl Server {
 
     /// A kubeconfig for somebody else.
     pub(crate) fn user(&self, user: &str, groups: &[&str]) -> PathBuf {
-        let path = self.directory.path().join(format!("{}.kubeconfig", user.replace(':', "-")));
+        let path = self
+            .directory
+            .path()
+            .join(format!("{}.kubeconfig", user.replace(':', "-")));
         let mut command = Command::new(SETPOINT);
-        command.args(["kubeconfig", "create", user, "--data-dir"]).arg(self.data_dir()).arg("--output").arg(&path);
+        command
+            .args(["kubeconfig", "create", user, "--data-dir"])
+            .arg(self.data_dir())
+            .arg("--output")
+            .arg(&path);
         for group in groups {
             command.args(["--group", group]);
         }
@@ -103,7 +123,10 @@ impl Drop for Server {
         if std::thread::panicking() {
             let log = self.log();
             let tail: Vec<&str> = log.lines().rev().take(40).collect();
-            eprintln!("--- the server's log ends:\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+            eprintln!(
+                "--- the server's log ends:\n{}",
+                tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+            );
         }
         self.kill();
     }
@@ -111,12 +134,20 @@ impl Drop for Server {
 
 pub(crate) async fn client(kubeconfig: &Path) -> Client {
     let file = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig");
-    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.expect("a usable kubeconfig");
+    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
+        .await
+        .expect("a usable kubeconfig");
     Client::try_from(config).expect("a client")
 }
 
 /// A raw request with any headers: (code, body).
-pub(crate) async fn raw(client: &Client, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> (u16, serde_json::Value) {
+pub(crate) async fn raw(
+    client: &Client,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Vec<u8>>,
+) -> (u16, serde_json::Value) {
     use http_body_util::BodyExt;
     let mut request = http::Request::builder().method(method).uri(path);
     for (name, value) in headers {
@@ -126,7 +157,10 @@ pub(crate) async fn raw(client: &Client, method: &str, path: &str, headers: &[(&
     let response = client.send(request).await.expect("an answer");
     let code = response.status().as_u16();
     let body = response.into_body().collect().await.expect("a body").to_bytes();
-    (code, serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into_owned().into()))
+    (
+        code,
+        serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into_owned().into()),
+    )
 }
 
 /// Asks until it is true, for at most `seconds`; `what` says what was waited for.

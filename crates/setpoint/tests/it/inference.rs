@@ -25,10 +25,21 @@ struct Process(Child);
 
 impl Process {
     fn start(log: &Path, arguments: &[&str]) -> (Self, String) {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(log).expect("a log");
-        let mut child = Command::new(SETPOINT).args(arguments).stdout(Stdio::piped()).stderr(log).spawn().expect("started");
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log)
+            .expect("a log");
+        let mut child = Command::new(SETPOINT)
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .expect("started");
         let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("stdout")).read_line(&mut line).expect("a line");
+        BufReader::new(child.stdout.take().expect("stdout"))
+            .read_line(&mut line)
+            .expect("a line");
         (Self(child), line)
     }
 
@@ -60,7 +71,10 @@ fn engine() -> PathBuf {
     if !engine.exists() {
         // `cargo test -p setpoint` does not build another package's binary; `cargo xtask test` does beforehand
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let built = Command::new(cargo).args(["build", "-p", "setpoint-testkit"]).status().expect("cargo");
+        let built = Command::new(cargo)
+            .args(["build", "-p", "setpoint-testkit"])
+            .status()
+            .expect("cargo");
         assert!(built.success(), "the testkit's engine builds");
     }
     engine
@@ -70,13 +84,39 @@ impl Plane {
     async fn start() -> Self {
         let server = Server::start();
         let client = server.client().await;
-        let agents = [("a1", "us-west-2", "a"), ("b1", "us-west-2", "b"), ("e1", "us-east-1", "a")];
-        let agents = agents.map(|(name, region, zone)| agent(&server, name, region, zone)).into();
+        let agents = [
+            ("a1", "us-west-2", "a"),
+            ("b1", "us-west-2", "b"),
+            ("e1", "us-east-1", "a"),
+        ];
+        let agents = agents
+            .map(|(name, region, zone)| agent(&server, name, region, zone))
+            .into();
         let gateway_config = server.user("system:gateway:g", &["system:gateways"]);
         let log = server.directory.path().join("gateway.log");
-        let (gateway, line) = Process::start(&log, &["gateway", "--listen", "127.0.0.1:0", "--kubeconfig", gateway_config.to_str().expect("text")]);
-        let address = line.split_whitespace().find(|w| w.starts_with("http://")).expect("an address").to_owned();
-        Self { agents, _gateway: gateway, gateway: address, client, server, engine: engine() }
+        let (gateway, line) = Process::start(
+            &log,
+            &[
+                "gateway",
+                "--listen",
+                "127.0.0.1:0",
+                "--kubeconfig",
+                gateway_config.to_str().expect("text"),
+            ],
+        );
+        let address = line
+            .split_whitespace()
+            .find(|w| w.starts_with("http://"))
+            .expect("an address")
+            .to_owned();
+        Self {
+            agents,
+            _gateway: gateway,
+            gateway: address,
+            client,
+            server,
+            engine: engine(),
+        }
     }
 
     /// Applies a model, a deployment of `replicas`, and a route.
@@ -87,17 +127,36 @@ impl Plane {
         let api_version = "inference.setpoint.dev/v1alpha1";
         let meta = |name: &str| json!({"name": name, "namespace": "default"});
         let objects = [
-            ("gpuflavors", json!({"apiVersion": api_version, "kind": "GpuFlavor", "metadata": {"name": "h100-80g"}, "spec": {"memory": "80Gi", "hourlyCost": "4.50"}})),
-            ("namespaces/default/models", json!({"apiVersion": api_version, "kind": "Model", "metadata": meta("m"), "spec": {"uri": format!("file://{}", weights.display()), "digest": digest, "sizeBytes": 7}})),
-            ("namespaces/default/modeldeployments", json!({"apiVersion": api_version, "kind": "ModelDeployment", "metadata": meta("chat"), "spec": {
+            (
+                "gpuflavors",
+                json!({"apiVersion": api_version, "kind": "GpuFlavor", "metadata": {"name": "h100-80g"}, "spec": {"memory": "80Gi", "hourlyCost": "4.50"}}),
+            ),
+            (
+                "namespaces/default/models",
+                json!({"apiVersion": api_version, "kind": "Model", "metadata": meta("m"), "spec": {"uri": format!("file://{}", weights.display()), "digest": digest, "sizeBytes": 7}}),
+            ),
+            (
+                "namespaces/default/modeldeployments",
+                json!({"apiVersion": api_version, "kind": "ModelDeployment", "metadata": meta("chat"), "spec": {
                 "modelRef": {"name": "m"}, "replicas": replicas, "accelerators": [{"flavor": "h100-80g", "count": 1}], "placement": {"regions": regions}, "drainSeconds": 1,
-                "engine": {"type": "Command", "command": [self.engine, "--port", "{port}"]}}})),
-            ("namespaces/default/modelroutes", json!({"apiVersion": api_version, "kind": "ModelRoute", "metadata": meta("m"), "spec": {"modelName": "m", "backends": [{"deploymentRef": {"name": "chat"}}]}})),
+                "engine": {"type": "Command", "command": [self.engine, "--port", "{port}"]}}}),
+            ),
+            (
+                "namespaces/default/modelroutes",
+                json!({"apiVersion": api_version, "kind": "ModelRoute", "metadata": meta("m"), "spec": {"modelName": "m", "backends": [{"deploymentRef": {"name": "chat"}}]}}),
+            ),
         ];
         for (path, object) in objects {
             let name = object["metadata"]["name"].as_str().expect("a name").to_owned();
             let path = format!("/apis/{api_version}/{path}/{name}?fieldManager=test&force=true");
-            let (code, body) = crate::fixture::raw(&self.client, "PATCH", &path, &[("content-type", "application/apply-patch+yaml")], object.to_string()).await;
+            let (code, body) = crate::fixture::raw(
+                &self.client,
+                "PATCH",
+                &path,
+                &[("content-type", "application/apply-patch+yaml")],
+                object.to_string(),
+            )
+            .await;
             assert!(code < 300, "{body}");
         }
     }
@@ -139,10 +198,15 @@ impl Plane {
         use http_body_util::BodyExt;
         let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).build_http();
         let body = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]}).to_string();
-        let request = http::Request::post(format!("{}/v1/chat/completions", self.gateway)).body(http_body_util::Full::new(bytes::Bytes::from(body))).expect("a request");
+        let request = http::Request::post(format!("{}/v1/chat/completions", self.gateway))
+            .body(http_body_util::Full::new(bytes::Bytes::from(body)))
+            .expect("a request");
         let response = client.request(request).await.expect("an answer");
         let code = response.status().as_u16();
-        (code, String::from_utf8_lossy(&response.into_body().collect().await.expect("a body").to_bytes()).into_owned())
+        (
+            code,
+            String::from_utf8_lossy(&response.into_body().collect().await.expect("a body").to_bytes()).into_owned(),
+        )
     }
 }
 
@@ -152,7 +216,10 @@ impl Drop for Plane {
             for log in ["a1.log", "b1.log", "e1.log", "gateway.log"] {
                 let text = std::fs::read_to_string(self.server.directory.path().join(log)).unwrap_or_default();
                 let tail: Vec<&str> = text.lines().rev().take(15).collect();
-                eprintln!("--- {log} ends:\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+                eprintln!(
+                    "--- {log} ends:\n{}",
+                    tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+                );
             }
         }
         self.agents.clear();
@@ -165,14 +232,32 @@ impl Drop for Plane {
 fn agent(server: &Server, name: &str, region: &str, zone: &str) -> Process {
     let directory = server.directory.path();
     let file = directory.join(format!("{name}.yaml"));
-    let devices: Vec<_> = (0..8).map(|id| json!({"id": id.to_string(), "flavor": "h100-80g"})).collect();
+    let devices: Vec<_> = (0..8)
+        .map(|id| json!({"id": id.to_string(), "flavor": "h100-80g"}))
+        .collect();
     let worker = json!({"apiVersion": "inference.setpoint.dev/v1alpha1", "kind": "Worker", "metadata": {"name": name},
         "spec": {"address": "127.0.0.1", "region": region, "zone": zone, "devices": devices}});
     std::fs::write(&file, worker.to_string()).expect("written");
     let kubeconfig = server.user(&format!("system:worker:{name}"), &["system:workers"]);
     let text = |path: &Path| path.to_str().expect("text").to_owned();
-    let (state, weights) = (text(&directory.join("workers").join(name)), text(&directory.join("weights")));
-    let arguments = ["agent", "--kubeconfig", &text(&kubeconfig), "--worker", &text(&file), "--state-dir", &state, "--weights-dir", &weights, "--log", "info"].map(str::to_owned);
+    let (state, weights) = (
+        text(&directory.join("workers").join(name)),
+        text(&directory.join("weights")),
+    );
+    let arguments = [
+        "agent",
+        "--kubeconfig",
+        &text(&kubeconfig),
+        "--worker",
+        &text(&file),
+        "--state-dir",
+        &state,
+        "--weights-dir",
+        &weights,
+        "--log",
+        "info",
+    ]
+    .map(str::to_owned);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     Process::start(&directory.join(format!("{name}.log")), &arguments).0
 }
@@ -198,19 +283,39 @@ async fn a_deployment_becomes_processes_that_answer_and_goes_without_a_trace() {
     plane.deploy(3, &["us-west-2"]).await;
     plane.wait_ready(3).await;
     for replica in plane.ready().await {
-        assert_eq!(replica.binding.as_ref().and_then(|b| b.region.as_deref()), Some("us-west-2"));
+        assert_eq!(
+            replica.binding.as_ref().and_then(|b| b.region.as_deref()),
+            Some("us-west-2")
+        );
     }
     let (code, answer) = plane.ask().await;
     assert_eq!(code, 200, "{answer}");
     // scaling up and down, as kubectl scale does it
     let scale = |replicas: u32| Patch::Merge(json!({"spec": {"replicas": replicas}}));
-    plane.deployments().patch_scale("chat", &PatchParams::default(), &scale(5)).await.expect("scaled");
+    plane
+        .deployments()
+        .patch_scale("chat", &PatchParams::default(), &scale(5))
+        .await
+        .expect("scaled");
     plane.wait_ready(5).await;
-    plane.deployments().patch_scale("chat", &PatchParams::default(), &scale(2)).await.expect("scaled");
+    plane
+        .deployments()
+        .patch_scale("chat", &PatchParams::default(), &scale(2))
+        .await
+        .expect("scaled");
     plane.wait_ready(2).await;
-    plane.deployments().delete("chat", &DeleteParams::default()).await.expect("deleted");
+    plane
+        .deployments()
+        .delete("chat", &DeleteParams::default())
+        .await
+        .expect("deleted");
     eventually("every process and replica is gone", 60, || async {
-        plane.engines() == 0 && plane.replicas().list(&ListParams::default()).await.is_ok_and(|l| l.items.is_empty())
+        plane.engines() == 0
+            && plane
+                .replicas()
+                .list(&ListParams::default())
+                .await
+                .is_ok_and(|l| l.items.is_empty())
     })
     .await;
 }
@@ -230,7 +335,15 @@ async fn what_is_killed_comes_back() {
     .await;
     // the server, in the middle of a scale-up: what runs goes on running, and the rest follows
     let serving = engine_pids(plane.server.directory.path());
-    plane.deployments().patch("chat", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": 6}}))).await.expect("patched");
+    plane
+        .deployments()
+        .patch(
+            "chat",
+            &PatchParams::default(),
+            &Patch::Merge(json!({"spec": {"replicas": 6}})),
+        )
+        .await
+        .expect("patched");
     plane.server.kill();
     assert_eq!(plane.ask().await.0, 200, "gateways route without a server");
     plane.server.restart();
@@ -244,7 +357,10 @@ async fn what_is_killed_comes_back() {
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     plane.wait_ready(6).await;
     let adopted = engine_pids(plane.server.directory.path());
-    assert!(now.iter().all(|pid| adopted.contains(pid)), "none was restarted, none doubled");
+    assert!(
+        now.iter().all(|pid| adopted.contains(pid)),
+        "none was restarted, none doubled"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -254,15 +370,25 @@ async fn a_dead_worker_s_replicas_move() {
     plane.wait_ready(4).await;
     let workers: Api<Worker> = Api::all(plane.client.clone());
     // the agent and its replicas die together, as a machine does
-    let lost: Vec<String> = plane.ready().await.iter().filter(|r| r.worker() == Some("a1")).map(ResourceExt::name_any).collect();
+    let lost: Vec<String> = plane
+        .ready()
+        .await
+        .iter()
+        .filter(|r| r.worker() == Some("a1"))
+        .map(ResourceExt::name_any)
+        .collect();
     assert!(!lost.is_empty(), "the scheduler spread the replicas");
     drop(plane.agents.remove(0));
-    eventually("the worker counts as lost and every replica is ready elsewhere", 60, || async {
-        let worker = workers.get("a1").await.expect("the worker");
-        let state = serde_json::to_value(&worker).expect("JSON")["lifecycle"]["state"].clone();
-        let ready = plane.ready().await;
-        state == "Lost" && ready.iter().filter(|r| r.worker() == Some("b1")).count() == 4
-    })
+    eventually(
+        "the worker counts as lost and every replica is ready elsewhere",
+        60,
+        || async {
+            let worker = workers.get("a1").await.expect("the worker");
+            let state = serde_json::to_value(&worker).expect("JSON")["lifecycle"]["state"].clone();
+            let ready = plane.ready().await;
+            state == "Lost" && ready.iter().filter(|r| r.worker() == Some("b1")).count() == 4
+        },
+    )
     .await;
 }
 
@@ -271,21 +397,50 @@ async fn what_cannot_be_placed_says_why() {
     let plane = Plane::start().await;
     plane.deploy(2, &["mars-1"]).await;
     let reason = || async {
-        let replicas = plane.replicas().list(&ListParams::default()).await.expect("a list").items;
+        let replicas = plane
+            .replicas()
+            .list(&ListParams::default())
+            .await
+            .expect("a list")
+            .items;
         replicas.first().and_then(|r| r.binding.clone())
     };
-    eventually("the scheduler has looked", 30, || async { reason().await.is_some_and(|b| !b.reason.is_empty()) }).await;
-    let binding = reason().await.expect("a binding");
-    assert_eq!((binding.worker, &*binding.reason), (None, "NoMatchingRegion"), "{}", binding.message);
-    assert!(binding.message.contains("mars-1"), "{}", binding.message);
-    eventually("the deployment says so too", 30, || async {
-        let status = plane.deployments().get("chat").await.expect("the deployment").status.unwrap_or_default();
-        status.pending.iter().any(|p| p.reason == "NoMatchingRegion" && p.count == 2)
+    eventually("the scheduler has looked", 30, || async {
+        reason().await.is_some_and(|b| !b.reason.is_empty())
     })
     .await;
-    let output = Command::new(SETPOINT).args(["why", "modeldeployment/chat", "--kubeconfig"]).arg(plane.server.kubeconfig()).output().expect("why");
+    let binding = reason().await.expect("a binding");
+    assert_eq!(
+        (binding.worker, &*binding.reason),
+        (None, "NoMatchingRegion"),
+        "{}",
+        binding.message
+    );
+    assert!(binding.message.contains("mars-1"), "{}", binding.message);
+    eventually("the deployment says so too", 30, || async {
+        let status = plane
+            .deployments()
+            .get("chat")
+            .await
+            .expect("the deployment")
+            .status
+            .unwrap_or_default();
+        status
+            .pending
+            .iter()
+            .any(|p| p.reason == "NoMatchingRegion" && p.count == 2)
+    })
+    .await;
+    let output = Command::new(SETPOINT)
+        .args(["why", "modeldeployment/chat", "--kubeconfig"])
+        .arg(plane.server.kubeconfig())
+        .output()
+        .expect("why");
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(said.lines().next().is_some_and(|l| l.contains("NoMatchingRegion")), "{said}");
+    assert!(
+        said.lines().next().is_some_and(|l| l.contains("NoMatchingRegion")),
+        "{said}"
+    );
     assert_eq!(output.status.code(), Some(2));
     // taking the step unblocks it
     plane.deploy(2, &["us-west-2"]).await;

@@ -1,10 +1,14 @@
 //! The wire semantics that clients rely on, over real TLS: paging, watches, generations, finalizers, apply, CRDs.
 
 use futures::StreamExt;
-use k8s_openapi::{api::core::v1::ConfigMap, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition};
+use k8s_openapi::{
+    api::core::v1::ConfigMap, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
 use kube::{
     Api, Client, ResourceExt,
-    api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams},
+    api::{
+        ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams,
+    },
     core::GroupVersionKind,
 };
 use serde_json::{Value, json};
@@ -14,7 +18,9 @@ use crate::fixture::{Server, eventually, raw};
 const JSON: (&str, &str) = ("content-type", "application/json");
 
 async fn put_map(client: &Client, name: &str, labels: Value, data: Value) -> (u16, Value) {
-    let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": labels}, "data": data}).to_string();
+    let body =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": labels}, "data": data})
+            .to_string();
     raw(client, "POST", "/api/v1/namespaces/default/configmaps", &[JSON], body).await
 }
 
@@ -26,14 +32,20 @@ async fn pages_show_one_revision_whatever_is_written_between_them() {
     for n in 0..25 {
         put_map(&client, &format!("m{n:02}"), json!({"page": "yes"}), json!({})).await;
     }
-    let first = api.list(&ListParams::default().labels("page=yes").limit(10)).await.expect("a page");
+    let first = api
+        .list(&ListParams::default().labels("page=yes").limit(10))
+        .await
+        .expect("a page");
     let version = first.metadata.resource_version.clone();
     put_map(&client, "m99", json!({"page": "yes"}), json!({})).await;
     api.delete("m24", &DeleteParams::default()).await.expect("deleted");
     let mut names: Vec<String> = first.items.iter().map(ResourceExt::name_any).collect();
     let mut token = first.metadata.continue_.clone();
     while let Some(at) = token.filter(|t| !t.is_empty()) {
-        let page = api.list(&ListParams::default().labels("page=yes").limit(10).continue_token(&at)).await.expect("a page");
+        let page = api
+            .list(&ListParams::default().labels("page=yes").limit(10).continue_token(&at))
+            .await
+            .expect("a page");
         assert_eq!(page.metadata.resource_version, version);
         names.extend(page.items.iter().map(ResourceExt::name_any));
         token = page.metadata.continue_.clone();
@@ -48,16 +60,43 @@ async fn a_watch_with_a_selector_tells_of_what_enters_and_leaves_it() {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
     put_map(&client, "in", json!({"x": "1"}), json!({})).await;
     put_map(&client, "out", json!({"x": "2"}), json!({})).await;
-    let version = api.list(&ListParams::default()).await.expect("a list").metadata.resource_version.expect("a version");
-    let mut events = api.watch(&WatchParams::default().labels("x=1").timeout(10), &version).await.expect("a watch").boxed();
+    let version = api
+        .list(&ListParams::default())
+        .await
+        .expect("a list")
+        .metadata
+        .resource_version
+        .expect("a version");
+    let mut events = api
+        .watch(&WatchParams::default().labels("x=1").timeout(10), &version)
+        .await
+        .expect("a watch")
+        .boxed();
     let label = |value: &str| Patch::Merge(json!({"metadata": {"labels": {"x": value}}}));
-    api.patch("out", &PatchParams::default(), &label("1")).await.expect("patched");
-    let left = api.patch("in", &PatchParams::default(), &label("3")).await.expect("patched");
-    let Some(Ok(WatchEvent::Added(entered))) = events.next().await else { panic!("an object that enters is ADDED") };
+    api.patch("out", &PatchParams::default(), &label("1"))
+        .await
+        .expect("patched");
+    let left = api
+        .patch("in", &PatchParams::default(), &label("3"))
+        .await
+        .expect("patched");
+    let Some(Ok(WatchEvent::Added(entered))) = events.next().await else {
+        panic!("an object that enters is ADDED")
+    };
     assert_eq!(entered.name_any(), "out");
-    let Some(Ok(WatchEvent::Deleted(gone))) = events.next().await else { panic!("an object that leaves is DELETED") };
-    assert_eq!((gone.name_any(), gone.labels().get("x").map(String::as_str)), ("in".into(), Some("1")), "the old object");
-    assert_eq!(gone.resource_version(), left.resource_version(), "at the new resourceVersion");
+    let Some(Ok(WatchEvent::Deleted(gone))) = events.next().await else {
+        panic!("an object that leaves is DELETED")
+    };
+    assert_eq!(
+        (gone.name_any(), gone.labels().get("x").map(String::as_str)),
+        ("in".into(), Some("1")),
+        "the old object"
+    );
+    assert_eq!(
+        gone.resource_version(),
+        left.resource_version(),
+        "at the new resourceVersion"
+    );
 }
 
 #[tokio::test]
@@ -69,11 +108,24 @@ async fn a_streaming_list_says_when_its_initial_events_end() {
     let (code, body) = raw(&client, "GET", path, &[], "").await;
     assert_eq!(code, 200);
     let text = body.as_str().map_or_else(|| body.to_string(), str::to_owned);
-    let events: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).expect("an event")).collect();
-    assert_eq!((&events[0]["type"], &events[0]["object"]["metadata"]["name"]), (&json!("ADDED"), &json!("a")));
+    let events: Vec<Value> = text
+        .lines()
+        .map(|l| serde_json::from_str(l).expect("an event"))
+        .collect();
+    assert_eq!(
+        (&events[0]["type"], &events[0]["object"]["metadata"]["name"]),
+        (&json!("ADDED"), &json!("a"))
+    );
     assert_eq!(events[1]["type"], "BOOKMARK");
-    assert_eq!(events[1]["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
-    assert_eq!(events.last().map(|e| e["type"].clone()), Some(json!("BOOKMARK")), "one before the server ends the watch");
+    assert_eq!(
+        events[1]["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"],
+        "true"
+    );
+    assert_eq!(
+        events.last().map(|e| e["type"].clone()),
+        Some(json!("BOOKMARK")),
+        "one before the server ends the watch"
+    );
 }
 
 #[tokio::test]
@@ -83,14 +135,24 @@ async fn stale_writes_conflict_and_empty_ones_write_nothing() {
     let (_, made) = put_map(&client, "a", json!({}), json!({"x": "1"})).await;
     let path = "/api/v1/namespaces/default/configmaps/a";
     let mut same = made.clone();
-    same["metadata"].as_object_mut().expect("metadata").remove("managedFields");
+    same["metadata"]
+        .as_object_mut()
+        .expect("metadata")
+        .remove("managedFields");
     let (code, again) = raw(&client, "PUT", path, &[JSON], made.to_string()).await;
-    assert_eq!((code, &again["metadata"]["resourceVersion"]), (200, &made["metadata"]["resourceVersion"]), "nothing changed");
+    assert_eq!(
+        (code, &again["metadata"]["resourceVersion"]),
+        (200, &made["metadata"]["resourceVersion"]),
+        "nothing changed"
+    );
     let mut changed = made.clone();
     changed["data"]["x"] = "2".into();
     let (code, second) = raw(&client, "PUT", path, &[JSON], changed.to_string()).await;
     assert_eq!(code, 200);
-    assert_ne!(second["metadata"]["resourceVersion"], made["metadata"]["resourceVersion"]);
+    assert_ne!(
+        second["metadata"]["resourceVersion"],
+        made["metadata"]["resourceVersion"]
+    );
     let (code, body) = raw(&client, "PUT", path, &[JSON], changed.to_string()).await;
     assert_eq!((code, body["reason"].as_str()), (409, Some("Conflict")), "{body}");
 }
@@ -99,13 +161,31 @@ async fn stale_writes_conflict_and_empty_ones_write_nothing() {
 async fn finalizers_keep_an_object_until_the_last_is_gone() {
     let server = Server::start_with(&["--api-only"]);
     let api: Api<ConfigMap> = Api::namespaced(server.client().await, "default");
-    let object: ConfigMap = serde_json::from_value(json!({"metadata": {"name": "a", "finalizers": ["x.y/z"]}})).expect("a map");
+    let object: ConfigMap =
+        serde_json::from_value(json!({"metadata": {"name": "a", "finalizers": ["x.y/z"]}})).expect("a map");
     api.create(&PostParams::default(), &object).await.expect("created");
-    let kept = api.delete("a", &DeleteParams::default()).await.expect("deleted").left().expect("still there");
+    let kept = api
+        .delete("a", &DeleteParams::default())
+        .await
+        .expect("deleted")
+        .left()
+        .expect("still there");
     assert!(kept.metadata.deletion_timestamp.is_some());
-    let refused = api.patch("a", &PatchParams::default(), &Patch::Merge(json!({"metadata": {"finalizers": ["x.y/z", "new/one"]}}))).await;
+    let refused = api
+        .patch(
+            "a",
+            &PatchParams::default(),
+            &Patch::Merge(json!({"metadata": {"finalizers": ["x.y/z", "new/one"]}})),
+        )
+        .await;
     assert!(refused.is_err(), "no finalizer can be added to what is being deleted");
-    api.patch("a", &PatchParams::default(), &Patch::Merge(json!({"metadata": {"finalizers": null}}))).await.expect("patched");
+    api.patch(
+        "a",
+        &PatchParams::default(),
+        &Patch::Merge(json!({"metadata": {"finalizers": null}})),
+    )
+    .await
+    .expect("patched");
     assert!(api.get_opt("a").await.expect("read").is_none());
 }
 
@@ -122,11 +202,21 @@ async fn apply_shares_and_defends_fields() {
     };
     apply("one", json!({"x": "1", "y": "1"})).await.expect("applied");
     apply("two", json!({"z": "1"})).await.expect("applied");
-    let Err(kube::Error::Api(conflict)) = apply("two", json!({"x": "2", "z": "1"})).await else { panic!("a conflict") };
+    let Err(kube::Error::Api(conflict)) = apply("two", json!({"x": "2", "z": "1"})).await else {
+        panic!("a conflict")
+    };
     assert_eq!(conflict.code, 409);
-    assert!(conflict.message.contains(r#"conflict with "one": .data.x"#), "{}", conflict.message);
+    assert!(
+        conflict.message.contains(r#"conflict with "one": .data.x"#),
+        "{}",
+        conflict.message
+    );
     let after = apply("one", json!({"x": "1"})).await.expect("applied");
-    assert_eq!(after.data.map(|d| d.into_keys().collect::<Vec<_>>()), Some(vec!["x".to_owned(), "z".to_owned()]), "y is gone, z is not ours");
+    assert_eq!(
+        after.data.map(|d| d.into_keys().collect::<Vec<_>>()),
+        Some(vec!["x".to_owned(), "z".to_owned()]),
+        "y is gone, z is not ours"
+    );
 }
 
 #[tokio::test]
@@ -144,24 +234,75 @@ async fn a_custom_kind_serves_at_once_and_keeps_its_status_apart() {
         }]},
     }))
     .expect("a definition");
-    definitions.create(&PostParams::default(), &definition).await.expect("created");
+    definitions
+        .create(&PostParams::default(), &definition)
+        .await
+        .expect("created");
     let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("example.com", "v1", "Widget"), "widgets");
     let widgets: Api<DynamicObject> = Api::namespaced_with(client.clone(), "default", &resource);
-    let widget = |spec: Value| serde_json::from_value::<DynamicObject>(json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "a"}, "spec": spec, "status": {"ready": true}})).expect("a widget");
+    let widget = |spec: Value| {
+        serde_json::from_value::<DynamicObject>(json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "a"}, "spec": spec, "status": {"ready": true}})).expect("a widget")
+    };
     // no pause: established means served
-    let made = widgets.create(&PostParams::default(), &widget(json!({"size": 3}))).await.expect("created");
-    assert_eq!((made.data["spec"]["color"].as_str(), made.metadata.generation), (Some("red"), Some(1)));
+    let made = widgets
+        .create(&PostParams::default(), &widget(json!({"size": 3})))
+        .await
+        .expect("created");
+    assert_eq!(
+        (made.data["spec"]["color"].as_str(), made.metadata.generation),
+        (Some("red"), Some(1))
+    );
     assert!(made.data.get("status").is_none(), "status is dropped on create");
-    let status = widgets.patch_status("a", &PatchParams::default(), &Patch::Merge(json!({"status": {"ready": true}, "spec": {"size": 9}}))).await.expect("patched");
-    assert_eq!((status.data["spec"]["size"].as_i64(), status.metadata.generation), (Some(3), Some(1)), "a status write changes nothing else");
-    let spec = widgets.patch("a", &PatchParams::default(), &Patch::Merge(json!({"spec": {"size": 4}, "status": {"ready": false}}))).await.expect("patched");
-    assert_eq!((spec.data["status"]["ready"].as_bool(), spec.metadata.generation), (Some(true), Some(2)));
-    let refused = widgets.patch("a", &PatchParams::default(), &Patch::Merge(json!({"spec": {"size": 0}}))).await;
+    let status = widgets
+        .patch_status(
+            "a",
+            &PatchParams::default(),
+            &Patch::Merge(json!({"status": {"ready": true}, "spec": {"size": 9}})),
+        )
+        .await
+        .expect("patched");
+    assert_eq!(
+        (status.data["spec"]["size"].as_i64(), status.metadata.generation),
+        (Some(3), Some(1)),
+        "a status write changes nothing else"
+    );
+    let spec = widgets
+        .patch(
+            "a",
+            &PatchParams::default(),
+            &Patch::Merge(json!({"spec": {"size": 4}, "status": {"ready": false}})),
+        )
+        .await
+        .expect("patched");
+    assert_eq!(
+        (spec.data["status"]["ready"].as_bool(), spec.metadata.generation),
+        (Some(true), Some(2))
+    );
+    let refused = widgets
+        .patch(
+            "a",
+            &PatchParams::default(),
+            &Patch::Merge(json!({"spec": {"size": 0}})),
+        )
+        .await;
     assert!(matches!(refused, Err(kube::Error::Api(s)) if s.code == 422));
     // deleting the definition deletes its objects, and then it goes
-    definitions.delete("widgets.example.com", &DeleteParams::default()).await.expect("deleted");
-    eventually("the definition goes", 20, || async { definitions.get_opt("widgets.example.com").await.expect("read").is_none() }).await;
-    assert_eq!(raw(&client, "GET", "/apis/example.com/v1/widgets", &[], "").await.0, 404);
+    definitions
+        .delete("widgets.example.com", &DeleteParams::default())
+        .await
+        .expect("deleted");
+    eventually("the definition goes", 20, || async {
+        definitions
+            .get_opt("widgets.example.com")
+            .await
+            .expect("read")
+            .is_none()
+    })
+    .await;
+    assert_eq!(
+        raw(&client, "GET", "/apis/example.com/v1/widgets", &[], "").await.0,
+        404
+    );
 }
 
 #[tokio::test]
@@ -169,7 +310,10 @@ async fn owners_take_their_dependents_with_them_and_namespaces_their_content() {
     let server = Server::start();
     let client = server.client().await;
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "gone"}}).to_string();
-    assert_eq!(raw(&client, "POST", "/api/v1/namespaces", &[JSON], namespace).await.0, 201);
+    assert_eq!(
+        raw(&client, "POST", "/api/v1/namespaces", &[JSON], namespace).await.0,
+        201
+    );
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), "gone");
     let owner: ConfigMap = serde_json::from_value(json!({"metadata": {"name": "owner"}})).expect("a map");
     let owner = api.create(&PostParams::default(), &owner).await.expect("created");
@@ -177,11 +321,23 @@ async fn owners_take_their_dependents_with_them_and_namespaces_their_content() {
         {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner.uid().expect("a uid")}]}}))
     .expect("a map");
     api.create(&PostParams::default(), &owned).await.expect("created");
-    eventually("the namespace is furnished", 10, || async { api.get_opt("kube-root-ca.crt").await.expect("read").is_some() }).await;
+    eventually("the namespace is furnished", 10, || async {
+        api.get_opt("kube-root-ca.crt").await.expect("read").is_some()
+    })
+    .await;
     api.delete("owner", &DeleteParams::default()).await.expect("deleted");
-    eventually("the dependent goes", 20, || async { api.get_opt("owned").await.expect("read").is_none() }).await;
-    assert_eq!(raw(&client, "DELETE", "/api/v1/namespaces/gone", &[JSON], "").await.0, 200);
-    eventually("the namespace goes", 20, || async { raw(&client, "GET", "/api/v1/namespaces/gone", &[], "").await.0 == 404 }).await;
+    eventually("the dependent goes", 20, || async {
+        api.get_opt("owned").await.expect("read").is_none()
+    })
+    .await;
+    assert_eq!(
+        raw(&client, "DELETE", "/api/v1/namespaces/gone", &[JSON], "").await.0,
+        200
+    );
+    eventually("the namespace goes", 20, || async {
+        raw(&client, "GET", "/api/v1/namespaces/gone", &[], "").await.0 == 404
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -189,25 +345,85 @@ async fn quota_refuses_the_whole_request_with_the_numbers_and_one_audit_record()
     let server = Server::start();
     let client = server.client().await;
     let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"}, "spec": {"hard": {"count/replicas.inference.setpoint.dev": "20", "count/secrets": "1"}}});
-    assert_eq!(raw(&client, "POST", "/api/v1/namespaces/default/resourcequotas", &[JSON], quota.to_string()).await.0, 201);
+    assert_eq!(
+        raw(
+            &client,
+            "POST",
+            "/api/v1/namespaces/default/resourcequotas",
+            &[JSON],
+            quota.to_string()
+        )
+        .await
+        .0,
+        201
+    );
     let path = "/apis/inference.setpoint.dev/v1alpha1/namespaces/default/modeldeployments";
-    let deployment = |replicas: u32| json!({"apiVersion": "inference.setpoint.dev/v1alpha1", "kind": "ModelDeployment", "metadata": {"name": "chat"}, "spec": {"modelRef": {"name": "m"}, "replicas": replicas}}).to_string();
+    let deployment = |replicas: u32| {
+        json!({"apiVersion": "inference.setpoint.dev/v1alpha1", "kind": "ModelDeployment", "metadata": {"name": "chat"}, "spec": {"modelRef": {"name": "m"}, "replicas": replicas}}).to_string()
+    };
     let (code, body) = raw(&client, "POST", path, &[JSON], deployment(10_000)).await;
     assert_eq!(code, 403, "{body}");
     let message = body["message"].as_str().unwrap_or_default();
     assert!(message.contains("exceeded quota: q, requested: count/replicas.inference.setpoint.dev=10k, used: count/replicas.inference.setpoint.dev=0, limited: count/replicas.inference.setpoint.dev=20"), "{message}");
     let replicas: Api<setpoint_inference::kinds::Replica> = Api::all(client.clone());
-    assert!(replicas.list(&ListParams::default()).await.expect("a list").items.is_empty(), "none was made");
+    assert!(
+        replicas
+            .list(&ListParams::default())
+            .await
+            .expect("a list")
+            .items
+            .is_empty(),
+        "none was made"
+    );
     // the same through an edit and through /scale
     assert_eq!(raw(&client, "POST", path, &[JSON], deployment(5)).await.0, 201);
     let merge = ("content-type", "application/merge-patch+json");
-    assert_eq!(raw(&client, "PATCH", &format!("{path}/chat"), &[merge], r#"{"spec":{"replicas":21}}"#).await.0, 403);
-    assert_eq!(raw(&client, "PATCH", &format!("{path}/chat/scale"), &[merge], r#"{"spec":{"replicas":21}}"#).await.0, 403);
-    assert_eq!(raw(&client, "PATCH", &format!("{path}/chat/scale"), &[merge], r#"{"spec":{"replicas":20}}"#).await.0, 200);
+    assert_eq!(
+        raw(
+            &client,
+            "PATCH",
+            &format!("{path}/chat"),
+            &[merge],
+            r#"{"spec":{"replicas":21}}"#
+        )
+        .await
+        .0,
+        403
+    );
+    assert_eq!(
+        raw(
+            &client,
+            "PATCH",
+            &format!("{path}/chat/scale"),
+            &[merge],
+            r#"{"spec":{"replicas":21}}"#
+        )
+        .await
+        .0,
+        403
+    );
+    assert_eq!(
+        raw(
+            &client,
+            "PATCH",
+            &format!("{path}/chat/scale"),
+            &[merge],
+            r#"{"spec":{"replicas":20}}"#
+        )
+        .await
+        .0,
+        200
+    );
     eventually("each refusal is on record once", 10, || async {
         let log = std::fs::read_to_string(server.data_dir().join("audit.log")).unwrap_or_default();
-        let refused = log.lines().filter_map(|l| serde_json::from_str::<Value>(l).ok()).filter(|e| e["responseStatus"]["code"] == 403);
-        refused.filter(|e| e["objectRef"]["resource"] == "modeldeployments").count() == 3
+        let refused = log
+            .lines()
+            .filter_map(|l| serde_json::from_str::<Value>(l).ok())
+            .filter(|e| e["responseStatus"]["code"] == 403);
+        refused
+            .filter(|e| e["objectRef"]["resource"] == "modeldeployments")
+            .count()
+            == 3
     })
     .await;
 }
