@@ -168,6 +168,7 @@ impl<R: Reconciler> Objects<R> {
     /// The key was queued, but its object is not there.
     fn gone(&self, key: &Key) {
         self.queue.take(key);
+        self.show_depth();
         if self.current(key).is_some() {
             // It came back between the look and now; its wake was swallowed.
             self.queue.wake(key);
@@ -212,17 +213,14 @@ impl<R: Reconciler> Objects<R> {
         for key in &woken {
             self.queue.wake(key);
         }
-        self.shared
-            .metrics
-            .depth
-            .get_or_create(&Name { reconciler: R::NAME })
-            .set(bounded(self.queue.depth()));
+        self.show_depth();
     }
 
     async fn run(&self, key: Key, leadership: &Leadership) -> Action {
         self.running.send_modify(|running| *running += 1);
         let _running = scopeguard(|| self.running.send_modify(|running| *running -= 1));
         self.queue.take(&key);
+        self.show_depth();
         if self.queue.is_closed() {
             return Action::await_change();
         }
@@ -589,6 +587,15 @@ impl<R: Reconciler> Objects<R> {
                 result,
             })
             .inc();
+    }
+
+    fn show_depth(&self) {
+        let depth = bounded(self.queue.depth());
+        self.shared
+            .metrics
+            .depth
+            .get_or_create(&Name { reconciler: R::NAME })
+            .set(depth);
     }
 
     fn show_health(&self) {

@@ -25,6 +25,7 @@ struct State {
     /// Watch events by revision: collection, type, object.
     log: Vec<(u64, String, &'static str, Value)>,
     writes: Vec<String>,
+    conflicts: Vec<String>,
     refuse: Option<Refuse>,
 }
 
@@ -33,8 +34,8 @@ struct State {
 pub(crate) struct FakeApi {
     state: Arc<Mutex<State>>,
     changed: watch::Sender<u64>,
-    /// Watch events come so much later.
-    lag: Duration,
+    /// Watch events of this kind come so much later.
+    lag: (&'static str, Duration),
 }
 
 /// `/apis/g/v/namespaces/ns/plural/name/sub`, taken apart.
@@ -89,12 +90,16 @@ impl FakeApi {
         Self {
             state: Arc::default(),
             changed: watch::Sender::new(0),
-            lag: Duration::ZERO,
+            lag: ("", Duration::ZERO),
         }
     }
 
-    pub(crate) fn lagging(lag: Duration) -> Self {
-        Self { lag, ..Self::new() }
+    /// One that shows changes of a kind late.
+    pub(crate) fn lagging(plural: &'static str, lag: Duration) -> Self {
+        Self {
+            lag: (plural, lag),
+            ..Self::new()
+        }
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -156,6 +161,11 @@ impl FakeApi {
     /// Every write that was asked for and not refused, whether or not it changed something, as `METHOD path`, but for events.
     pub(crate) fn writes(&self) -> Vec<String> {
         self.lock().writes.clone()
+    }
+
+    /// Every write that met a precondition that did not hold.
+    pub(crate) fn conflicts(&self) -> Vec<String> {
+        self.lock().conflicts.clone()
     }
 
     /// Returns once this holds; it is asked again at each change.
@@ -239,6 +249,11 @@ impl FakeApi {
             .is_some_and(|kind| kind.as_bytes().starts_with(b"application/apply-patch"));
         let manager = parameter(query, "fieldManager").unwrap_or_default().to_owned();
         let answer = self.handle(&parts.method, &path, parts.uri.path(), body, apply, &manager);
+        if matches!(answer, Err((409, _))) {
+            self.lock()
+                .conflicts
+                .push(format!("{} {}", parts.method, parts.uri.path()));
+        }
         self.announce();
         match answer {
             Ok(object) => respond(StatusCode::OK, &object),
@@ -318,7 +333,12 @@ impl FakeApi {
             .and_then(|from| from.parse().ok())
             .unwrap_or(0);
         let prefix = format!("{}/", path.plural);
-        let (state, changed, lag) = (self.state.clone(), self.changed.subscribe(), self.lag);
+        let lag = if self.lag.0 == path.plural {
+            self.lag.1
+        } else {
+            Duration::ZERO
+        };
+        let (state, changed) = (self.state.clone(), self.changed.subscribe());
         let events = futures::stream::unfold((from, changed), move |(from, mut changed)| {
             let (state, prefix) = (state.clone(), prefix.clone());
             async move {

@@ -1,6 +1,11 @@
 //! What one bad object does to the others: nothing.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use setpoint_engine::{Backoff, Limits};
 
 use crate::{
     fake_api::FakeApi,
@@ -69,9 +74,9 @@ async fn a_plan_that_hangs_is_cut() {
     for number in 0..10 {
         api.put("fleets", fleet(&format!("bad-{number}"), 1, "hang"));
     }
-    let limits = setpoint_engine::Limits {
+    let limits = Limits {
         concurrency: 16,
-        deadline: std::time::Duration::from_millis(50),
+        deadline: Duration::from_millis(50),
         ..quick()
     };
     let engine = Running::start(api.client(), |engine| engine.register_within(reconciler, limits));
@@ -130,5 +135,38 @@ async fn an_object_that_does_not_decode_does_not_stop_its_kind() {
     api.put("fleets", fleet("good", 2, ""));
     api.until("the good one again", |api| ships(api, "good") == 2).await;
     assert!(engine.metric("setpoint_engine_undecodable_objects_total{kind=\"Fleet\"}") >= 1);
+    engine.stop().await;
+}
+
+#[tokio::test]
+async fn a_failing_object_is_not_hurried_by_what_goes_on_around_it() {
+    let api = FakeApi::new();
+    api.put("configmaps", rigging("square"));
+    api.put("fleets", fleet("bad", 1, "panic"));
+    api.put("fleets", fleet("good", 1, ""));
+    let backoff = Backoff {
+        base: Duration::from_secs(100),
+        ..Backoff::default()
+    };
+    let limits = Limits { backoff, ..quick() };
+    let engine = Running::start(api.client(), |engine| engine.register_within(fleets(), limits));
+    api.until("a failure", |api| {
+        condition(api, "bad")["reason"] == "ReconcilePanicked"
+    })
+    .await;
+    for touch in 0..5 {
+        let unchanged = engine.runs("unchanged");
+        for name in ["bad", "good"] {
+            let mut touched = api.get("fleets", Some("sea"), name).expect("a fleet");
+            touched["metadata"]["annotations"] = serde_json::json!({"touch": touch.to_string()});
+            api.put("fleets", touched);
+        }
+        api.until("the good one is looked at", |_| engine.runs("unchanged") > unchanged)
+            .await;
+    }
+    assert_eq!(engine.runs("panicked"), 1);
+    api.put("fleets", fleet("bad", 1, ""));
+    api.until("a new spec is tried at once", |api| ships(api, "bad") == 1)
+        .await;
     engine.stop().await;
 }

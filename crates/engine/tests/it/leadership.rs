@@ -1,12 +1,15 @@
 //! Of two engines one commits.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use setpoint_engine::Election;
+use setpoint_engine::{Election, Limits};
 
 use crate::{
     fake_api::FakeApi,
-    fleet::{Running, fleet, fleets, quick, rigging},
+    fleet::{Fleets, Running, fleet, fleets, quick, rigging},
 };
 
 fn election(identity: &str) -> Election {
@@ -76,5 +79,32 @@ async fn an_engine_that_cannot_renew_stops_committing() {
     api.refuse(|_, _, _| None);
     api.until("it leads again, and works", |api| api.names("ships").len() == 1)
         .await;
+    engine.stop().await;
+}
+
+#[tokio::test]
+async fn a_run_that_outlives_its_leadership_commits_nothing() {
+    let api = FakeApi::new();
+    api.put("configmaps", rigging("square"));
+    api.put("fleets", fleet("north", 1, "hang"));
+    let release = Arc::default();
+    let reconciler = Fleets {
+        release: Arc::clone(&release),
+    };
+    let limits = Limits {
+        deadline: Duration::from_secs(5),
+        ..quick()
+    };
+    let engine = Running::start(api.client(), |engine| {
+        engine.register_within(reconciler, limits).elect(election("me"))
+    });
+    api.until("it leads", |_| engine.metric("setpoint_engine_leader") == 1)
+        .await;
+    api.refuse(|_, path, _| path.contains("/leases").then_some((500, "no leases today")));
+    api.until("it leads no more", |_| engine.metric("setpoint_engine_leader") == 0)
+        .await;
+    release.store(true, Ordering::SeqCst);
+    api.until("the run ends", |_| engine.runs("not_leading") == 1).await;
+    assert_eq!(api.writes(), Vec::<String>::new());
     engine.stop().await;
 }

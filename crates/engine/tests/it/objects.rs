@@ -62,9 +62,12 @@ async fn what_a_plan_looked_for_wakes_it() {
     })
     .await;
     assert!(api.names("ships").is_empty());
+    // The condition that was written wakes it once more; only then does nothing but the ConfigMap.
+    api.until("rest", |_| engine.runs("blocked") >= 2).await;
     api.put("configmaps", rigging("lateen"));
     api.until("a ship", |api| status(api, "north")["ships"] == 1).await;
     assert!(status(&api, "north").get("conditions").is_none(), "no longer blocked");
+    api.until("rest", |_| engine.runs("unchanged") >= 1).await;
 
     api.remove("configmaps", "sea", "rigging");
     api.until("blocked again", |api| {
@@ -138,7 +141,7 @@ impl Reconciler for Careless {
 
 #[tokio::test]
 async fn a_plan_sees_the_commits_before_it() {
-    let api = FakeApi::lagging(Duration::from_millis(40));
+    let api = FakeApi::lagging("ships", Duration::from_millis(40));
     api.put("fleets", fleet("north", 2, ""));
     let made = Arc::new(AtomicUsize::new(0));
     let careless = Careless(made.clone());
@@ -174,5 +177,26 @@ async fn children_of_a_terminating_owner_are_left_to_the_garbage_collector() {
         1,
         "it is not made again, and the other is not pruned"
     );
+    engine.stop().await;
+}
+
+#[tokio::test]
+async fn a_name_that_comes_back_is_planned_again() {
+    let api = FakeApi::new();
+    api.put("configmaps", rigging("square"));
+    let engine = Running::fleets(&api);
+    for _ in 0..3 {
+        api.put("fleets", fleet("north", 1, ""));
+        api.until("a ship", |api| status(api, "north")["ships"] == 1).await;
+        api.remove("fleets", "sea", "north");
+        for ship in api.names("ships") {
+            api.remove("ships", "sea", &ship);
+        }
+        // It is woken by the ship that went, and found to be gone.
+        api.until("rest", |_| {
+            engine.metric("setpoint_reconcile_queue_depth{reconciler=\"fleets\"}") == 0
+        })
+        .await;
+    }
     engine.stop().await;
 }

@@ -1,6 +1,6 @@
 //! A pass: many objects, one ledger.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use http::Method;
 use setpoint_reconcile::{Blocked, EventType, Now, Object, Pass, PassPlan, Query, Reason, View, declare};
@@ -75,7 +75,7 @@ fn moored(api: &FakeApi, dock: &str) -> usize {
 
 #[tokio::test]
 async fn places_are_given_once() {
-    let api = FakeApi::lagging(std::time::Duration::from_millis(10));
+    let api = FakeApi::lagging("ships", Duration::from_millis(10));
     api.put("docks", Dock::new("east", DockSpec { places: 3 }));
     for number in 0..5 {
         api.put("ships", ship(&format!("ship-{number}")));
@@ -123,5 +123,27 @@ async fn a_finalizer_is_removed_and_the_object_goes() {
     api.until("it is seen", |api| !api.reasons("leaving").is_empty()).await;
     api.remove("ships", "sea", "leaving");
     api.until("it is gone", |api| api.names("ships").is_empty()).await;
+    engine.stop().await;
+}
+
+#[tokio::test]
+async fn what_another_wrote_meanwhile_is_not_overwritten() {
+    let api = FakeApi::lagging("ships", Duration::from_millis(100));
+    api.put("ships", ship("a"));
+    let engine = Running::start(api.client(), |engine| engine.register_pass_within(Harbour, quick()));
+    api.until("it is seen", |api| !api.reasons("a").is_empty()).await;
+    let mut elsewhere = ship("a");
+    elsewhere.berth = Some(Berth {
+        dock: "elsewhere".to_owned(),
+    });
+    api.put("ships", elsewhere);
+    // The pass sees the free dock at once, the ship's berth a tenth of a second later.
+    api.put("docks", Dock::new("east", DockSpec { places: 1 }));
+    let attempted = "PATCH /apis/example.dev/v1/namespaces/sea/ships/a/berth".to_owned();
+    api.until("an attempt", |api| api.conflicts().contains(&attempted))
+        .await;
+    api.put("ships", ship("b"));
+    api.until("the other", |api| moored(api, "east") == 1).await;
+    assert_eq!(moored(&api, "elsewhere"), 1);
     engine.stop().await;
 }
