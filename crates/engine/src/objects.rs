@@ -263,33 +263,36 @@ impl<R: Reconciler> Objects<R> {
         self.conclude(&key, object, ended, leadership).instrument(span).await
     }
 
+    /// Whether the view shows the key's last commit, within [`VIEW_WAIT`].
     async fn view_is_current(&self, key: &Key) -> bool {
+        if self.may_plan(key) {
+            return true;
+        }
         let caught_up = async {
             let mut progress: Vec<_> = self.shared.caches.all().map(|cache| cache.progress()).collect();
-            loop {
-                match self
-                    .keys
-                    .lock()
-                    .expectations
-                    .check(key, &self.shared.caches, Instant::now())
-                {
-                    expect::View::Current => return,
-                    expect::View::Stale => {
-                        self.shared
-                            .metrics
-                            .stale_views
-                            .get_or_create(&Name { reconciler: R::NAME })
-                            .inc();
-                        tracing::warn!(reconciler = R::NAME, %key, "the view has not reached the last commit; planning on it all the same");
-                        return;
-                    }
-                    expect::View::Behind => {}
-                }
+            while !self.may_plan(key) {
                 let moved = progress.iter_mut().map(|progress| progress.changed().boxed());
                 let _ = futures::future::select_all(moved).await;
             }
         };
         tokio::time::timeout(VIEW_WAIT, caught_up).await.is_ok()
+    }
+
+    fn may_plan(&self, key: &Key) -> bool {
+        let view = self
+            .keys
+            .lock()
+            .expectations
+            .check(key, &self.shared.caches, Instant::now());
+        if view == expect::View::Stale {
+            self.shared
+                .metrics
+                .stale_views
+                .get_or_create(&Name { reconciler: R::NAME })
+                .inc();
+            tracing::warn!(reconciler = R::NAME, %key, "planning on a view that has not reached the last commit");
+        }
+        view != expect::View::Behind
     }
 
     async fn plan_and_commit(&self, object: Arc<R::Kind>, leadership: &Leadership, ledger: &Ledger) -> Ended {
