@@ -14,44 +14,70 @@ use crate::{
     format::{BlockWriter, checkpoint_header, checkpoint_name, parse_checkpoint_name},
     mvcc::CHUNK,
     shared::Shared,
+    writer::Segment,
 };
 
 /// Bytes between two fsyncs of a checkpoint.
 const SYNC_EVERY: usize = 4 << 20;
 
-/// Writes a checkpoint of the start of the window, and removes older ones. Answers its revision.
-pub(crate) fn write(shared: &Shared, disk: &dyn Disk, unix_ms: u64) -> Result<Revision, StoreError> {
+/// Writes a checkpoint of the start of the window, and removes what it makes unneeded: older checkpoints, and of `segments`, the log
+/// when it was begun, those that [`unneeded`] counts. Answers its revision.
+pub(crate) fn write(
+    shared: &Shared,
+    disk: &dyn Disk,
+    unix_ms: u64,
+    segments: &[Segment],
+) -> Result<Revision, StoreError> {
     let pin = {
         let state = shared.state.read();
         shared.pin(&state, state.oldest())
     };
     let revision = pin.revision();
     let name = checkpoint_name(revision);
-    let exists = disk.list().map(|names| names.contains(&name));
-    if matches!(exists, Ok(true)) {
-        return Ok(revision);
+    // Also when a file of this name is there: it may be one whose name could not be made durable.
+    write_durably(shared, disk, revision, unix_ms, &name)?;
+    drop(pin);
+    // Here and not in the writer: removing a gigabyte of log takes a file system longer than a commit may wait.
+    remove_older(disk, revision);
+    for segment in &segments[..unneeded(segments, revision)] {
+        remove(disk, &segment.name);
     }
+    Ok(revision)
+}
+
+/// How many of the segments, from the first, the durable checkpoint at `at` makes unneeded. Never the open one.
+pub(crate) fn unneeded(segments: &[Segment], at: Revision) -> usize {
+    segments.windows(2).take_while(|pair| pair[1].base <= at).count()
+}
+
+fn write_durably(
+    shared: &Shared,
+    disk: &dyn Disk,
+    revision: Revision,
+    unix_ms: u64,
+    name: &str,
+) -> Result<(), StoreError> {
     let temporary = format!("{name}.tmp");
-    let written = write_file(shared, disk, revision, unix_ms, &temporary).and_then(|()| disk.rename(&temporary, &name));
+    let written = write_file(shared, disk, revision, unix_ms, &temporary).and_then(|()| disk.rename(&temporary, name));
     if let Err(e) = written {
         let _ = disk.remove(&temporary);
         return Err(StoreError::Unavailable(format!("writing {temporary} failed: {e}")));
     }
     let failed = |e: io::Error| StoreError::Unavailable(format!("making {name} durable failed: {e}"));
-    disk.sync_directory().map_err(failed)?;
-    remove_older(disk, revision);
-    Ok(revision)
+    disk.sync_directory().map_err(failed)
 }
 
 /// Removes the checkpoints before `revision`, whose own must be durable.
 pub(crate) fn remove_older(disk: &dyn Disk, revision: Revision) {
     let names = disk.list().unwrap_or_default();
     let older = |name: &&String| parse_checkpoint_name(name).is_some_and(|at| at < revision);
-    for name in names.iter().filter(older) {
-        // One that stays is passed over and removed when the store is opened.
-        if let Err(e) = disk.remove(name) {
-            tracing::warn!(error = %e, checkpoint = name, "an old checkpoint could not be removed");
-        }
+    names.iter().filter(older).for_each(|name| remove(disk, name));
+}
+
+/// Removes what is unneeded. What stays is passed over and removed when the store is opened.
+fn remove(disk: &dyn Disk, name: &str) {
+    if let Err(e) = disk.remove(name) {
+        tracing::warn!(error = %e, file = name, "an old file could not be removed");
     }
 }
 

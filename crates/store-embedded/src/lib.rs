@@ -11,7 +11,7 @@
 //!
 //! # Assumptions
 //! - The file system keeps what fdatasync covered, and a rename is atomic. Network file systems often keep neither.
-//! - All live objects fit in memory (about 210 bytes each beside key and value; see `mvcc`).
+//! - All live objects fit in memory (about 190 bytes each beside key and value; see `mvcc`).
 //! - It is used inside a tokio runtime with its timer on.
 //!
 //! # Shape

@@ -90,7 +90,11 @@ impl Recovery<'_> {
             .filter_map(|name| parse_checkpoint_name(name).map(|at| (name, at)))
             .next_back();
         let state = match newest {
-            Some((name, at)) => self.load_checkpoint(name, at)?,
+            Some((name, at)) => {
+                // A process that was killed may have left the name not durable; what it replaces is removed below.
+                self.disk.sync_directory().map_err(self.io("", "make durable"))?;
+                self.load_checkpoint(name, at)?
+            }
             None => Mvcc::default(),
         };
         let segments: Vec<(String, Revision)> = names

@@ -293,11 +293,7 @@ mod tests {
         }
         let last = events[events.len() - 1].revision;
         let to_ring = shared.watchers.note(&events);
-        state.apply(Arc::new(Batch {
-            events,
-            last,
-            unix_ms: 0,
-        }));
+        state.apply(Arc::new(Batch::new(events, last, 0)));
         drop(state);
         to_ring.iter().for_each(|bell| bell.ring());
     }

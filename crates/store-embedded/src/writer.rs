@@ -301,11 +301,8 @@ impl Writer {
 
     /// Log bytes that a checkpoint at the start of the window would make unneeded.
     fn reclaimable(&self, oldest: Revision) -> u64 {
-        let pairs = self.log.segments.windows(2);
-        pairs
-            .take_while(|pair| pair[1].base <= oldest)
-            .map(|pair| pair[0].bytes)
-            .sum()
+        let unneeded = checkpoint::unneeded(&self.log.segments, oldest);
+        self.log.segments[..unneeded].iter().map(|s| s.bytes).sum()
     }
 
     /// Finishes a checkpoint that is done; begins one that is asked for or due.
@@ -333,12 +330,13 @@ impl Writer {
     fn begin_checkpoint(&mut self) {
         let asked_by = std::mem::take(&mut self.checkpoint_asked);
         let (shared, disk, now) = (Arc::clone(&self.shared), Arc::clone(&self.disk), (self.now_ms)());
+        let segments = self.log.segments.clone();
         let (done, outcome) = std::sync::mpsc::sync_channel(1);
         let wake = WakeAtEnd(self.own_queue.clone());
         let write = move || {
             // Dropped last, when the outcome can be seen.
             let _wake = wake;
-            let _ = done.send(checkpoint::write(&shared, &*disk, now));
+            let _ = done.send(checkpoint::write(&shared, &*disk, now, &segments));
         };
         match std::thread::Builder::new().name("store-checkpoint".into()).spawn(write) {
             Ok(thread) => {
@@ -365,7 +363,7 @@ impl Writer {
             Ok(at) => {
                 counters.checkpoints.fetch_add(1, Ordering::Relaxed);
                 self.checkpoint_due = self.options.checkpoint_after_bytes;
-                self.drop_segments(*at);
+                self.forget_segments(*at);
             }
             Err(e) => {
                 counters.failed_checkpoints.fetch_add(1, Ordering::Relaxed);
@@ -382,20 +380,10 @@ impl Writer {
             .for_each(|reply| drop(reply.send(result.clone())));
     }
 
-    /// Removes the segments that the durable checkpoint at `at` makes unneeded.
-    fn drop_segments(&mut self, at: Revision) {
-        let unneeded = self
-            .log
-            .segments
-            .windows(2)
-            .take_while(|pair| pair[1].base <= at)
-            .count();
-        for segment in self.log.segments.drain(..unneeded) {
-            // One that stays is skipped and removed when the store is opened.
-            if let Err(e) = self.disk.remove(&segment.name) {
-                tracing::warn!(error = %e, segment = segment.name, "an old log segment could not be removed");
-            }
-        }
+    /// Forgets the segments that the checkpoint at `at` has removed.
+    fn forget_segments(&mut self, at: Revision) {
+        let gone = checkpoint::unneeded(&self.log.segments, at);
+        self.log.segments.drain(..gone);
         self.shared
             .counters
             .log_bytes
