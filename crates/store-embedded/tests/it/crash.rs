@@ -82,8 +82,17 @@ async fn write_for_ever(store: Arc<EmbeddedStore>, client: u64) {
     }
 }
 
+/// When a process is killed.
+#[derive(Clone, Copy, Debug)]
+enum When {
+    /// So long after it was started: while it opens the store, most likely.
+    Started(Duration),
+    /// So long after its first acknowledgement.
+    Acknowledged(Duration),
+}
+
 /// What a process acknowledged before it was killed: by client, the number and its revision.
-fn run_and_kill(directory: &Path, after: Duration) -> BTreeMap<u64, (u64, Revision)> {
+fn run_and_kill(directory: &Path, when: When) -> BTreeMap<u64, (u64, Revision)> {
     let mut child = Command::new(std::env::current_exe().expect("this binary"))
         .args(["--ignored", "--exact", "--nocapture", "crash::crash_child"])
         .env(DIRECTORY, directory)
@@ -92,6 +101,7 @@ fn run_and_kill(directory: &Path, after: Duration) -> BTreeMap<u64, (u64, Revisi
         .spawn()
         .expect("the child starts");
     let stdout = child.stdout.take().expect("a pipe");
+    let (begun, has_begun) = std::sync::mpsc::channel();
     let reader = std::thread::spawn(move || {
         let mut acknowledged = BTreeMap::new();
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
@@ -102,11 +112,19 @@ fn run_and_kill(directory: &Path, after: Duration) -> BTreeMap<u64, (u64, Revisi
             let words: Vec<u64> = words.split(' ').filter_map(|word| word.parse().ok()).collect();
             if let [client, number, at] = words[..] {
                 acknowledged.insert(client, (number, Revision::new(at)));
+                let _ = begun.send(());
             }
         }
         acknowledged
     });
-    std::thread::sleep(after);
+    // The waits are the fault that is injected, not a guess at how long something takes.
+    match when {
+        When::Started(after) => std::thread::sleep(after),
+        When::Acknowledged(after) => {
+            let _ = has_begun.recv_timeout(Duration::from_secs(60));
+            std::thread::sleep(after);
+        }
+    }
     child.kill().expect("killed");
     let output = child.wait_with_output().expect("the child is gone");
     assert_eq!(
@@ -198,8 +216,15 @@ async fn a_killed_process_loses_nothing() {
         random ^= random >> 7;
         random ^= random << 17;
         let path = directory.path().to_owned();
-        let after = Duration::from_micros(2_000 + random % 80_000);
-        let more = tokio::task::block_in_place(|| run_and_kill(&path, after));
+        let when = match random % 4 {
+            0 => When::Started(Duration::from_micros(random % 40_000)),
+            _ => When::Acknowledged(Duration::from_micros(random % 40_000)),
+        };
+        let more = tokio::task::block_in_place(|| run_and_kill(&path, when));
+        assert!(
+            !more.is_empty() || matches!(when, When::Started(_)),
+            "round {round}: nothing was written"
+        );
         silent += u64::from(more.is_empty());
         known.extend(more);
         let current = check(directory.path(), &mut known).await;
@@ -210,8 +235,4 @@ async fn a_killed_process_loses_nothing() {
         last = current;
     }
     println!("{rounds} rounds, {last} commits, {silent} rounds killed before the first, 0 lost");
-    assert!(
-        silent < rounds.div_ceil(2),
-        "{silent} of {rounds} rounds were killed before they wrote anything"
-    );
 }
