@@ -65,7 +65,9 @@ pub(crate) async fn run(
         };
         match renewed {
             Ok(_) => {
-                failing = false;
+                if std::mem::take(&mut failing) {
+                    tracing::info!("the heartbeat is heard again");
+                }
                 gate.cancel();
             }
             Err(error) => {

@@ -92,7 +92,9 @@ impl KubeControl {
             };
             match event {
                 Ok(Some(event)) => {
-                    failing = false;
+                    if std::mem::take(&mut failing) {
+                        tracing::info!("replicas are watched again");
+                    }
                     self.note(event, &mut listed);
                 }
                 Ok(None) => return,
