@@ -174,6 +174,7 @@ impl<R: Reconciler> Objects<R> {
             self.queue.wake(key);
         } else {
             self.forget(key);
+            self.count("gone");
         }
     }
 

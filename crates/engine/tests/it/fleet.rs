@@ -24,6 +24,8 @@ pub(crate) struct FleetSpec {
 pub(crate) struct FleetStatus {
     #[serde(default)]
     pub(crate) ships: usize,
+    #[serde(default)]
+    pub(crate) wanted: usize,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) conditions: Vec<Condition>,
 }
@@ -121,6 +123,7 @@ impl Reconciler for Fleets {
         }
         plan.part(FleetStatus {
             ships: afloat.len(),
+            wanted: fleet.spec.ships,
             conditions: Vec::new(),
         });
         Ok(plan)
@@ -157,7 +160,8 @@ pub(crate) fn rigging(kind: &str) -> ConfigMap {
 /// Limits that a test does not have to wait for.
 pub(crate) fn quick() -> Limits {
     Limits {
-        deadline: Duration::from_millis(500),
+        // Long enough for a panic that prints its backtrace on a busy machine.
+        deadline: Duration::from_secs(5),
         backoff: Backoff {
             base: Duration::from_millis(10),
             cap: Duration::from_millis(100),
