@@ -169,6 +169,12 @@ impl Kinds {
         self.current.load_full()
     }
 
+    fn brings(&self, other: &ResourceDefinition) -> bool {
+        self.builtin
+            .iter()
+            .any(|d| d.group == other.group && d.plural == other.plural)
+    }
+
     /// Follows events of the resource `customresourcedefinitions`. A definition that cannot be served (which admission refuses, so
     /// only a foreign writer can make one) is logged and not served.
     pub(crate) fn follow(&self, events: &[Arc<Event>]) {
@@ -185,6 +191,13 @@ impl Kinds {
                 continue;
             }
             match ResourceDefinition::from_crd(&manifest, Origin::CustomResource) {
+                // admission refuses it; whatever got past must not stand in for a kind that the binary brings
+                Ok(definition) if self.brings(&definition) => {
+                    tracing::error!(
+                        crd = name,
+                        "a stored CustomResourceDefinition takes the name of a built-in kind"
+                    );
+                }
                 Ok(definition) => drop(custom.insert(name, Arc::new(definition))),
                 Err(errors) => tracing::error!(
                     crd = name,

@@ -50,6 +50,7 @@ pub(crate) enum Ownership {
 
 /// Creates an object that was decoded in the request's version.
 pub(crate) async fn create(cx: &Context, mut value: Value, ownership: Ownership) -> Answer<Written> {
+    may_create(cx)?;
     let dry_run = cx.dry_run()?;
     let now = cx.server.clock.now();
     let uid = uuid::Uuid::new_v4().to_string();
@@ -73,6 +74,18 @@ pub(crate) async fn create(cx: &Context, mut value: Value, ownership: Ownership)
             other => return other,
         }
     }
+}
+
+/// A PUT or an apply that turns out to create needs the right to create, as in Kubernetes: the request was authorized for less.
+fn may_create(cx: &Context) -> Answer<()> {
+    if cx.info.verb == "create" {
+        return Ok(());
+    }
+    let info = crate::request::RequestInfo {
+        verb: "create",
+        ..(*cx.info).clone()
+    };
+    cx.server.authorization.check(&cx.user, &info).map(drop)
 }
 
 async fn create_named(cx: &Context, mut value: Value, ownership: Ownership, dry_run: bool) -> Answer<Written> {
@@ -113,8 +126,9 @@ async fn create_named(cx: &Context, mut value: Value, ownership: Ownership, dry_
             stored(key, bytes, revision)
         }
         Err(StoreError::Conflict { current, .. }) => {
-            let terminating =
-                current.is_some_and(|c| memchr::memmem::find(&c.value, b"\"deletionTimestamp\":").is_some());
+            let terminating = current.is_some_and(|c| {
+                serde_json::from_slice::<Value>(&c.value).is_ok_and(|v| object::deletion_timestamp(&v).is_some())
+            });
             let name = object::name(&value);
             let status = Status::already_exists(&cx.group_resource(), name);
             if terminating {
@@ -123,7 +137,13 @@ async fn create_named(cx: &Context, mut value: Value, ownership: Ownership, dry_
             }
             Err(status.into())
         }
-        Err(error) => Err(store_status(&error)),
+        Err(error) => {
+            if matches!(error, StoreError::Unavailable(_)) {
+                // it may be stored: err on the side of refusing until the recount
+                reservation.commit();
+            }
+            Err(store_status(&error))
+        }
     }
 }
 

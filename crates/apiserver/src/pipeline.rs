@@ -190,14 +190,13 @@ impl Inner {
             .in_flight
             .try_acquire()
             .map_err(|_| Status::too_many_requests("Too many requests, please try again later.", 1))?;
-        self.metrics.in_flight.inc();
+        let _counted = Counted::new(&self.metrics.in_flight);
         let work = async {
             let body = read_body(body, &head.headers).await?;
             self.dispatch(&info, query, &head.headers, user, body, record.notes.clone())
                 .await
         };
         let answer = tokio::time::timeout(TIMEOUT, work).await;
-        self.metrics.in_flight.dec();
         answer.unwrap_or_else(|_| {
             Err(Status::timeout(
                 format_args!("request did not complete within {} s", TIMEOUT.as_secs()),
@@ -313,6 +312,22 @@ impl Inner {
             ..audit::Facts::new(id, attributes(user, info), received, code)
         };
         log.record(&facts);
+    }
+}
+
+/// A request in flight: counted until it is answered or its client has gone.
+struct Counted(prometheus_client::metrics::gauge::Gauge<i64, std::sync::atomic::AtomicI64>);
+
+impl Counted {
+    fn new(gauge: &prometheus_client::metrics::gauge::Gauge<i64, std::sync::atomic::AtomicI64>) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

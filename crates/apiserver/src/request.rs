@@ -145,7 +145,10 @@ fn method_verb(method: &Method) -> &'static str {
 
 fn resource_verb(method: &Method, path: &ResourcePath, query: &Query) -> &'static str {
     match *method {
-        Method::GET | Method::HEAD if query.flag("watch") && path.subresource.is_empty() => "watch",
+        // a watch is of a collection: on a named path it would be authorized for one name and show them all
+        Method::GET | Method::HEAD if query.flag("watch") && path.subresource.is_empty() && path.name.is_empty() => {
+            "watch"
+        }
         Method::GET | Method::HEAD if path.name.is_empty() => "list",
         Method::GET | Method::HEAD => "get",
         Method::POST => "create",
@@ -287,6 +290,20 @@ mod tests {
         assert_eq!(
             line(Method::POST, "/api/v1/namespaces/a/secrets"),
             "create g= v=v1 ns=a r=secrets n= s="
+        );
+    }
+
+    /// Found in review: it was authorized for one name and streamed the whole collection.
+    #[test]
+    fn a_watch_of_a_named_path_is_a_get() {
+        let read = |uri| line(Method::GET, uri);
+        assert_eq!(
+            read("/api/v1/namespaces/a/secrets/b?watch=1"),
+            "get g= v=v1 ns=a r=secrets n=b s="
+        );
+        assert_eq!(
+            read("/api/v1/namespaces/a?watch=1"),
+            "get g= v=v1 ns=a r=namespaces n=a s="
         );
     }
 

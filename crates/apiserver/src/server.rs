@@ -112,8 +112,8 @@ impl ApiServer {
     }
 
     /// What a namespace uses of what quotas can limit, by key, as admission counts it.
-    pub fn quota_used(&self, namespace: &str) -> std::collections::BTreeMap<String, String> {
-        self.inner.quotas.used(namespace)
+    pub async fn quota_used(&self, namespace: &str) -> std::collections::BTreeMap<String, String> {
+        self.inner.quotas.used(namespace).await
     }
 
     /// The metrics of the process.

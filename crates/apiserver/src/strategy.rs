@@ -145,13 +145,9 @@ fn spec_differs(served: &Served, old: &Value, new: &Value) -> bool {
 /// Equal owner references are one (SEMANTICS: creation "de-duplicates owner references").
 fn dedupe_owners(metadata: &mut Map<String, Value>) {
     if let Some(Value::Array(owners)) = metadata.get_mut("ownerReferences") {
-        let mut seen: Vec<Value> = Vec::with_capacity(owners.len());
-        owners.retain(|owner| {
-            !seen.contains(owner) && {
-                seen.push(owner.clone());
-                true
-            }
-        });
+        // by text, so that a body full of them costs no more than reading it
+        let mut seen = std::collections::HashSet::with_capacity(owners.len());
+        owners.retain(|owner| seen.insert(owner.to_string()));
     }
 }
 
@@ -255,8 +251,8 @@ fn metadata(definition: &ResourceDefinition, new: &Value, old: Option<&Value>, e
     }
     owners(new, &path, errors);
     if let Some(old) = old.filter(|old| object::deletion_timestamp(old).is_some()) {
-        let had: Vec<&str> = object::finalizers(old).collect();
-        let added: Vec<&str> = object::finalizers(new).filter(|f| !had.contains(f)).collect();
+        let had: std::collections::HashSet<&str> = object::finalizers(old).collect();
+        let added: Vec<&str> = object::finalizers(new).filter(|f| !had.contains(*f)).collect();
         if !added.is_empty() {
             let detail = format!(
                 "no new finalizers can be added if the object is being deleted, found new finalizers {added:?}"

@@ -120,7 +120,10 @@ pub(crate) fn start(server: &ApiServer, ca_pem: &str, shutdown: Shutdown) -> Con
         shutdown.clone(),
     ));
     let used = server.clone();
-    let used: setpoint_system::quota::Used = Arc::new(move |namespace| used.quota_used(namespace));
+    let used: setpoint_system::quota::Used = Arc::new(move |namespace: String| {
+        let server = used.clone();
+        Box::pin(async move { server.quota_used(&namespace).await })
+    });
     tasks.spawn(setpoint_system::quota::run(system(), used, shutdown));
     Control { tasks }
 }

@@ -53,6 +53,7 @@ pub async fn run(client: Client, shutdown: Shutdown) {
         kinds: BTreeMap::new(),
         graph: Graph::default(),
         listing: BTreeMap::new(),
+        listed: HashSet::new(),
         queue: VecDeque::new(),
         queued: HashSet::new(),
     };
@@ -93,6 +94,8 @@ struct Collector {
     graph: Graph,
     /// The uids of a list that is coming in, by kind.
     listing: BTreeMap<String, HashSet<String>>,
+    /// Kinds of which a whole list has come in.
+    listed: HashSet<String>,
     queue: VecDeque<String>,
     queued: HashSet<String>,
 }
@@ -106,7 +109,11 @@ impl Collector {
                 return;
             }
         };
-        let found: BTreeMap<String, Kind> = found.into_iter().map(|k| (key(&k.resource), k)).collect();
+        // events belong to nobody and end by themselves
+        let found = found
+            .into_iter()
+            .filter(|k| !(k.resource.group.is_empty() && k.resource.plural == "events"));
+        let found: BTreeMap<String, Kind> = found.map(|k| (key(&k.resource), k)).collect();
         for (name, kind) in &found {
             if !self.kinds.contains_key(name) {
                 events.push(watch(&self.client, name.clone(), kind));
@@ -132,6 +139,7 @@ impl Collector {
             }
             Seen::ListEnds(kind) => {
                 let uids = self.listing.remove(&kind).unwrap_or_default();
+                self.listed.insert(kind.clone());
                 self.graph.retain(&kind, &uids)
             }
             Seen::Deleted(metadata) => metadata
@@ -189,6 +197,10 @@ impl Collector {
                 }
                 Ok(())
             }
+            // both believe an absence: that of dependents. Before every kind has been listed, absence means nothing
+            Verdict::Release | Verdict::OrphanDependents(_) if self.kinds.keys().any(|k| !self.listed.contains(k)) => {
+                Err(kube::Error::Service("not every kind has been listed yet".into()))
+            }
             Verdict::Release => self.remove_finalizer(uid, FOREGROUND).await,
             Verdict::OrphanDependents(dependents) => {
                 for dependent in dependents {
@@ -217,6 +229,10 @@ impl Collector {
                 // a kind that is not served: whether its objects exist cannot be known
                 return Ok(false);
             };
+            if kind.namespaced && node.namespace.is_empty() {
+                // a cluster-scoped object cannot be owned from inside a namespace: such an owner cannot be resolved, so it is not absent
+                return Ok(false);
+            }
             let found = kind
                 .api(&self.client, &node.namespace)
                 .get_metadata_opt(&owner.name)

@@ -15,12 +15,12 @@ pub(crate) struct Kind {
     pub(crate) collections: bool,
 }
 
-/// Every kind, each once, in its preferred version. Events are left out: they belong to nobody and end by themselves.
+/// Every kind, each once, in its preferred version. `events.k8s.io` is left out: its events are core's in other words.
 pub(crate) async fn all(client: &Client) -> kube::Result<Vec<Kind>> {
     let discovery = Discovery::new(client.clone()).run_aggregated().await?;
     let kinds = discovery.groups().flat_map(|group| group.recommended_resources());
     let usable = kinds.filter(|(r, c)| {
-        c.supports_operation(verbs::LIST) && c.supports_operation(verbs::DELETE) && r.plural != "events"
+        c.supports_operation(verbs::LIST) && c.supports_operation(verbs::DELETE) && r.group != "events.k8s.io"
     });
     Ok(usable
         .map(|(resource, capabilities)| Kind {

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use futures::future::BoxFuture;
 use k8s_openapi::{api::core::v1::ResourceQuota, apimachinery::pkg::api::resource::Quantity};
 use kube::{
     Api, Client, ResourceExt,
@@ -12,7 +13,7 @@ use serde_json::json;
 use crate::Shutdown;
 
 /// What a namespace uses, by key: as admission counts it.
-pub type Used = Arc<dyn Fn(&str) -> BTreeMap<String, String> + Send + Sync>;
+pub type Used = Arc<dyn Fn(String) -> BoxFuture<'static, BTreeMap<String, String>> + Send + Sync>;
 
 /// How soon after a change of use the status says so.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -45,7 +46,7 @@ pub async fn run(client: Client, used: Used, shutdown: Shutdown) {
 async fn tell(client: &Client, quota: &ResourceQuota, used: &Used) -> kube::Result<()> {
     let hard = quota.spec.as_ref().and_then(|s| s.hard.clone()).unwrap_or_default();
     let namespace = quota.namespace().unwrap_or_default();
-    let mut now = used(&namespace);
+    let mut now = used(namespace.clone()).await;
     let used: BTreeMap<String, Quantity> = hard
         .keys()
         .map(|key| (key.clone(), Quantity(now.remove(key).unwrap_or_else(|| "0".into()))))

@@ -44,7 +44,7 @@ pub(super) async fn admit(attributes: &Attributes<'_>) -> Answer<()> {
     let Some(found) = found else {
         return Err(Status::not_found(&GroupResource::new("", "namespaces"), namespace).into());
     };
-    if memchr::memmem::find(found.stored(), b"\"deletionTimestamp\":").is_some() {
+    if object::deletion_timestamp(&found.parse()).is_some() {
         let name = attributes.new.map(object::name).unwrap_or_default();
         let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
         let mut status = Status::forbidden(&cx.group_resource(), name, why);

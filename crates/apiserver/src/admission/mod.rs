@@ -4,6 +4,7 @@
 //! refuses. A step does no I/O: it reads the watch cache.
 
 mod lifecycle;
+mod names;
 mod quota;
 mod rbac;
 
@@ -54,6 +55,7 @@ pub(crate) async fn admit(attributes: &Attributes<'_>) -> Answer<Reservation> {
     let asked = crate::authorize::attributes(&cx.user, &cx.info);
     setpoint_govern::restriction::check(&asked, attributes.old, attributes.new)?;
     lifecycle::admit(attributes).await?;
+    names::admit(attributes)?;
     rbac::admit(attributes)?;
     let quota = quota::admit(attributes).await?;
     Ok(Reservation { quota })

@@ -60,9 +60,12 @@ impl Quotas {
     }
 
     /// What a namespace uses now. Counts it anew if nothing is being written, so that a delta that was ever missed heals.
-    pub(crate) fn used(&self, namespace: &str) -> std::collections::BTreeMap<String, String> {
+    pub(crate) async fn used(&self, namespace: &str) -> std::collections::BTreeMap<String, String> {
         let resync = self.ledger.resync(namespace);
-        resync.finish(self.count(namespace));
+        // every write that was answered before the recount began must be in it
+        if self.cache.fresh().await.is_ok() {
+            resync.finish(self.count(namespace));
+        }
         let used = self.ledger.used(namespace, || self.count(namespace));
         used.iter()
             .map(|(key, amount)| (key.to_owned(), amount.to_string()))

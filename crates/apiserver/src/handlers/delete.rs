@@ -27,6 +27,7 @@ struct DeleteOptions {
     policy: Option<&'static str>,
     uid: Option<String>,
     resource_version: Option<String>,
+    dry_run: bool,
 }
 
 impl DeleteOptions {
@@ -76,11 +77,8 @@ impl DeleteOptions {
             policy,
             uid: text("/preconditions/uid"),
             resource_version: text("/preconditions/resourceVersion"),
+            dry_run: value["dryRun"].as_array().is_some_and(|d| !d.is_empty()),
         })
-    }
-
-    fn dry_run(body: &Bytes) -> bool {
-        serde_json::from_slice::<Value>(body).is_ok_and(|v| v["dryRun"].as_array().is_some_and(|d| !d.is_empty()))
     }
 
     fn check(&self, cx: &Context, old: &Value, revision: setpoint_meta::Revision) -> Answer<()> {
@@ -122,7 +120,7 @@ impl DeleteOptions {
 pub(crate) async fn delete(cx: &mut Context, body: &Bytes) -> Answer<Response> {
     let negotiated = cx.negotiate(true)?;
     let options = DeleteOptions::parse(cx, body)?;
-    if DeleteOptions::dry_run(body) {
+    if options.dry_run {
         cx.query.push("dryRun", "All");
     }
     let cx = &*cx;
@@ -154,8 +152,9 @@ fn success(cx: &Context, last: &Value) -> Value {
 
 /// Deletes every object of a collection that is selected, each on its own: what fails stops the rest and is reported.
 pub(crate) async fn delete_collection(cx: &mut Context, body: &Bytes) -> Answer<Response> {
+    let negotiated = cx.negotiate(false)?;
     let options = DeleteOptions::parse(cx, body)?;
-    if DeleteOptions::dry_run(body) {
+    if options.dry_run {
         cx.query.push("dryRun", "All");
     }
     let cx = &*cx;
@@ -187,5 +186,5 @@ pub(crate) async fn delete_collection(cx: &mut Context, body: &Bytes) -> Answer<
         "metadata": {"resourceVersion": snapshot.revision.to_string()},
         "items": items,
     });
-    respond::encoded(StatusCode::OK, cx.negotiate(false)?, &shown)
+    respond::encoded(StatusCode::OK, negotiated, &shown)
 }

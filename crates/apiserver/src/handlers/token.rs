@@ -17,6 +17,19 @@ use crate::{Answer, Response, context::Context, decode, respond};
 pub(crate) async fn create(cx: &Context, body: &Bytes) -> Answer<Response> {
     let negotiated = cx.negotiate(false)?;
     let (mut review, _) = decode::parse(decode::content_type(&cx.headers), body)?;
+    if review.get("spec").is_some_and(|spec| !spec.is_object()) || !(review.is_object() || review.is_null()) {
+        return Err(Status::bad_request("the body must be a TokenRequest").into());
+    }
+    if review.pointer("/spec/boundObjectRef").is_some_and(|r| !r.is_null()) {
+        let path = Path::new("spec").child("boundObjectRef");
+        let error = FieldError::forbidden(path, "tokens that are bound to an object are not issued here");
+        return Err(Status::invalid(
+            &Gvk::new("authentication.k8s.io", "v1", "TokenRequest"),
+            "",
+            vec![error],
+        )
+        .into());
+    }
     cx.server
         .cache
         .fresh()
@@ -54,8 +67,8 @@ pub(crate) async fn create(cx: &Context, body: &Bytes) -> Answer<Response> {
                 Status::invalid(&Gvk::new("authentication.k8s.io", "v1", "TokenRequest"), "", errors)
             }
         })?;
-    if !review.is_object() {
-        review = json!({});
+    if !review["spec"].is_object() {
+        review = json!({"spec": {}});
     }
     review["kind"] = "TokenRequest".into();
     review["apiVersion"] = "authentication.k8s.io/v1".into();

@@ -239,9 +239,6 @@ impl Watcher {
         if drained {
             self.seen = self.seen.max(reached);
         }
-        if !events.is_empty() {
-            return Ok(());
-        }
         let now = Instant::now();
         let stopping = self.cx.server.shutdown.is_cancelled();
         if now >= self.deadline || stopping {
@@ -254,6 +251,9 @@ impl Watcher {
         if self.bookmarks && now >= self.next_bookmark {
             self.next_bookmark = now + BOOKMARK;
             self.bookmark(self.seen, false, out);
+            return Ok(());
+        }
+        if !events.is_empty() {
             return Ok(());
         }
         let wake = if self.bookmarks {

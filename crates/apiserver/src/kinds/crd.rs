@@ -1,5 +1,5 @@
 //! CustomResourceDefinitions: defaulted, checked as a whole, and established in the write that creates them, so that the first create
-//! of the new kind succeeds (the reference sleeps there). Names that another definition has taken are found by admission, which sees
+//! of the new kind succeeds (the reference sleeps there). Names that another definition has taken are refused by admission, which sees
 //! the catalog; here the conditions say what was decided.
 
 use jiff::Timestamp;

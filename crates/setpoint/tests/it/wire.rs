@@ -427,3 +427,101 @@ async fn quota_refuses_the_whole_request_with_the_numbers_and_one_audit_record()
     })
     .await;
 }
+
+/// Found in review: rights, dry runs and names that were not asked about.
+#[tokio::test]
+async fn what_a_request_turns_out_to_do_is_what_it_needs_the_right_for() {
+    let server = Server::start_with(&["--api-only"]);
+    let admin = server.client().await;
+    let apply = ("content-type", "application/apply-patch+yaml");
+    let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "patcher"},
+        "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "patch"]}]});
+    let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "patcher"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "patcher"},
+        "subjects": [{"kind": "User", "name": "patcher", "apiGroup": "rbac.authorization.k8s.io"}]});
+    assert_eq!(
+        raw(&admin, "POST", &format!("{rbac}/roles"), &[JSON], role.to_string())
+            .await
+            .0,
+        201
+    );
+    assert_eq!(
+        raw(
+            &admin,
+            "POST",
+            &format!("{rbac}/rolebindings"),
+            &[JSON],
+            binding.to_string()
+        )
+        .await
+        .0,
+        201
+    );
+    put_map(&admin, "there", json!({}), json!({})).await;
+    let patcher = crate::fixture::client(&server.user("patcher", &[])).await;
+    let map = |name: &str| {
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"x": "1"}}).to_string()
+    };
+    let path = |name: &str| format!("/api/v1/namespaces/default/configmaps/{name}?fieldManager=p");
+    eventually("the binding is in force", 5, || async {
+        raw(&patcher, "PATCH", &path("there"), &[apply], map("there")).await.0 == 200
+    })
+    .await;
+    assert_eq!(
+        raw(&patcher, "PATCH", &path("new"), &[apply], map("new")).await.0,
+        403,
+        "an apply that creates needs create"
+    );
+    // a dry run in another encoding is a dry run
+    let yaml = ("content-type", "application/yaml");
+    let options = "kind: DeleteOptions\napiVersion: v1\ndryRun: [All]\n";
+    assert_eq!(
+        raw(
+            &admin,
+            "DELETE",
+            "/api/v1/namespaces/default/configmaps/there",
+            &[yaml],
+            options
+        )
+        .await
+        .0,
+        200
+    );
+    assert_eq!(
+        raw(&admin, "GET", "/api/v1/namespaces/default/configmaps/there", &[], "")
+            .await
+            .0,
+        200,
+        "still there"
+    );
+    // no definition stands in for a kind that is there
+    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "workers.inference.setpoint.dev"},
+        "spec": {"group": "inference.setpoint.dev", "scope": "Cluster", "names": {"plural": "workers", "singular": "worker", "kind": "Worker"},
+            "versions": [{"name": "v1alpha1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object"}}}]}});
+    let (code, body) = raw(
+        &admin,
+        "POST",
+        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+        &[JSON],
+        definition.to_string(),
+    )
+    .await;
+    assert_eq!(code, 422, "{body}");
+    // a body that is no TokenRequest is told so
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot"}}).to_string();
+    assert_eq!(
+        raw(
+            &admin,
+            "POST",
+            "/api/v1/namespaces/default/serviceaccounts",
+            &[JSON],
+            account
+        )
+        .await
+        .0,
+        201
+    );
+    let token = "/api/v1/namespaces/default/serviceaccounts/robot/token";
+    assert_eq!(raw(&admin, "POST", token, &[JSON], r#"{"spec":"x"}"#).await.0, 400);
+}
