@@ -9,6 +9,9 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const DEPLOYMENTS: &str = "/apis/inference.setpoint.dev/v1alpha1/namespaces/default/modeldeployments";
 
+/// What it is called, method, path, content type, body.
+type Case<'a> = (&'a str, &'a str, String, (&'a str, &'a str), String);
+
 fn line(name: &str, (code, body): (u16, Value)) -> String {
     let reason = body["reason"].as_str().unwrap_or("-");
     let message = body["message"].as_str().map_or_else(|| body.to_string(), str::to_owned);
@@ -29,7 +32,7 @@ async fn bad_input_is_answered_as_kubernetes_answers_it() {
             r#"{{"apiVersion":"inference.setpoint.dev/v1alpha1","kind":"ModelDeployment","metadata":{{"name":"a"}},"spec":{spec}}}"#
         )
     };
-    let cases: Vec<(&str, &str, String, (&str, &str), String)> = vec![
+    let cases: Vec<Case> = vec![
         (
             "unknown field, strict",
             "POST",
