@@ -19,7 +19,12 @@ use hyper_util::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::mpsc::UnboundedReceiver};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc::UnboundedReceiver, watch},
+    task::JoinSet,
+};
 
 use crate::{
     model::{Finish, Message, Sampling},
@@ -39,28 +44,47 @@ pub(crate) struct State {
     pub(crate) scheduler: Scheduler,
 }
 
-/// Serves until the process ends.
+/// Serves until SIGTERM; then takes nothing new and ends when what is in flight has been answered. Whoever stops it says how long that
+/// may take.
 pub(crate) async fn serve(address: SocketAddr, state: Arc<State>) -> Result<()> {
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("cannot listen on {address}"))?;
     eprintln!("serving {} on http://{}", state.name, listener.local_addr()?);
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let stopping = watch::Sender::new(false);
+    let mut connections = JoinSet::new();
     loop {
-        let Ok((socket, _)) = listener.accept().await else {
-            continue;
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = terminate.recv() => break,
         };
-        let state = state.clone();
-        tokio::spawn(async move {
-            let service = hyper::service::service_fn(move |request| {
-                let state = state.clone();
-                async move { Ok::<_, Infallible>(handle(&state, request).await) }
-            });
-            // a connection that breaks is the client's affair
-            let _ = auto::Builder::new(TokioExecutor::new())
-                .serve_connection(TokioIo::new(socket), service)
-                .await;
-        });
+        while connections.try_join_next().is_some() {}
+        let Ok((socket, _)) = accepted else { continue };
+        connections.spawn(connection(socket, state.clone(), stopping.subscribe()));
     }
+    eprintln!("stopping: {} connections are open", connections.len());
+    stopping.send_replace(true);
+    while connections.join_next().await.is_some() {}
+    Ok(())
+}
+
+async fn connection(socket: TcpStream, state: Arc<State>, mut stopping: watch::Receiver<bool>) {
+    let service = hyper::service::service_fn(move |request| {
+        let state = state.clone();
+        async move { Ok::<_, Infallible>(handle(&state, request).await) }
+    });
+    let builder = auto::Builder::new(TokioExecutor::new());
+    let connection = builder.serve_connection(TokioIo::new(socket), service);
+    tokio::pin!(connection);
+    // a connection that breaks is the client's affair
+    let _ = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = async { drop(stopping.wait_for(|stopping| *stopping).await) } => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
 }
 
 async fn handle(state: &State, request: Request<Incoming>) -> Response<Body> {

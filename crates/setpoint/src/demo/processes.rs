@@ -22,7 +22,7 @@ const MARK: &str = "SETPOINT_DEMO";
 /// How long a process may take to say that it serves.
 const START: Duration = Duration::from_secs(60);
 /// How long a process may take to stop: an agent drains its replicas.
-const STOP: Duration = Duration::from_secs(45);
+const STOP: Duration = Duration::from_secs(75);
 
 struct Process {
     name: String,
