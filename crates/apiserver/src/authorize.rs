@@ -1,7 +1,7 @@
 //! Authorization: RBAC over an index that follows the store.
 //!
-//! The index takes each change on the task that applies it to the watch cache, before the cache announces it, so a revoked right is gone
-//! for every request that starts after the revocation was answered.
+//! The index takes each change on the task that applies it to the watch cache, before the cache announces it. The answer to the write
+//! that made the change does not wait for that, so a revoked right can outlive the answer by the microseconds that the cache is behind.
 
 use std::sync::Arc;
 
